@@ -1,0 +1,47 @@
+# `make repro` and `make test` install what they need into .venv. `make help` lists the targets.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help repro test runtime readme lint types lock-check requirements clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+
+repro: $(INSTALLED) ## the main job: every result on the embedded sample
+	dvc repro
+	python -m benchmark.readme
+
+test: $(INSTALLED) ## the tests
+	pytest
+
+runtime: $(INSTALLED) ## time every explainer again
+	dvc repro --force --single-item runtime
+
+lint: $(INSTALLED) ## ruff, formatting and rules
+	ruff check .
+	ruff format --check .
+
+types: $(INSTALLED) ## mypy, strict
+	mypy
+
+lock-check: $(INSTALLED) ## dvc.lock belongs to the committed pipeline
+	@dvc repro --dry --allow-missing > $(VENV)/dry.log 2>&1 || (cat $(VENV)/dry.log; exit 1)
+	@if grep 'Running stage' $(VENV)/dry.log; then \
+	  echo 'dvc.lock is older than the pipeline: run make repro and commit its results'; exit 1; fi
+
+requirements: $(INSTALLED) ## resolve requirements.txt anew
+	uv pip compile --universal --quiet --extra dev --no-header --no-annotate --no-emit-index-url \
+	  --upgrade pyproject.toml --output-file requirements.txt
+
+clean: ## remove the environment and unfinished work, keep results and cache
+	rm -rf $(VENV) work
+
+$(INSTALLED): requirements.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --python $(BIN)/python --requirement requirements.txt
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps --editable .
+	touch $@

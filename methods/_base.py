@@ -1,0 +1,280 @@
+"""What every explainer is given (a backbone) and what it promises (maps)."""
+
+import difflib
+import hashlib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+FAMILIES = frozenset({"cnn", "transformer"})
+
+
+@dataclass
+class Passes:
+    """Images that went through a backbone, forward and backward, since the last reset."""
+
+    forward: int = 0
+    backward: int = 0
+
+
+class Backbone(nn.Module):
+    """A frozen classifier of pixels.
+
+    It normalises inside, counts the images that pass through it, gives the outputs of named
+    modules, and knows which of them the explainers want. `digest` is a SHA-256 over weights and
+    preprocessing: predictions of two backbones are comparable only if it is the same.
+
+    Args:
+        network: maps normalised images (B, 3, H, W) to logits (B, K).
+        name: the name used in parameters, paths and tables.
+        mean, std: of the normalisation, one value a channel, in units of pixels in [0, 1].
+        size: side of the square images it is made for, in pixels.
+        classes: K, the number of classes.
+        taps: modules whose outputs the trainable explainers read, shallow to deep.
+        cam_layer: module whose output the CAM family weights.
+        prefix_tokens: number of leading tokens that are no image patch (CLS, distillation,
+            registers) if the taps give tokens (B, N, D); None for a CNN.
+
+    Raises:
+        ValueError: a module of `taps` or `cam_layer` does not exist.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        name: str,
+        mean: Sequence[float],
+        std: Sequence[float],
+        size: int,
+        classes: int,
+        taps: Sequence[str],
+        cam_layer: str,
+        prefix_tokens: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network.requires_grad_(False)
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+        self.name = name
+        self.size = size
+        self.classes = classes
+        self.taps = tuple(taps)
+        self.cam_layer = cam_layer
+        self.prefix_tokens = prefix_tokens
+        self.passes = Passes()
+        self.digest = _digest(self)
+        for layer in (*self.taps, cam_layer):
+            self.layer(layer)
+        self.eval()
+
+    @property
+    def family(self) -> str:
+        """`cnn` or `transformer`: what an explainer's `families` is about."""
+        return "cnn" if self.prefix_tokens is None else "transformer"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are; images and maps are there too."""
+        return self.mean.device
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Logits (B, K) of pixels (B, 3, H, W) in [0, 1]."""
+        logits: Tensor = self.network((pixels - self.mean) / self.std)
+        self.passes.forward += len(pixels)
+        if logits.requires_grad:
+            logits.register_hook(self._count_backward)
+        return logits
+
+    def _count_backward(self, gradient: Tensor) -> None:
+        self.passes.backward += len(gradient)
+
+    def probabilities(self, pixels: Tensor) -> Tensor:
+        """Softmax (B, K) of the logits of pixels (B, 3, H, W) in [0, 1], without gradients."""
+        with torch.no_grad():
+            probabilities: Tensor = self(pixels).softmax(dim=1)
+        return probabilities
+
+    def layer(self, name: str) -> nn.Module:
+        """The module called `name` (as in `named_modules`) of the network."""
+        modules: dict[str, nn.Module] = dict(self.network.named_modules())
+        if not name or name not in modules:
+            near = difflib.get_close_matches(name, list(modules), n=5, cutoff=0.3)
+            raise ValueError(
+                f"backbone {self.name!r} has no layer {name!r}: near names are "
+                f"{', '.join(near) or ', '.join(list(modules)[1:6])}"
+            )
+        return modules[name]
+
+    @contextmanager
+    def tap(self, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+        """Within the block, the output of each of `layers` at the latest forward pass, by name."""
+        outputs: dict[str, Tensor] = {}
+
+        def keep(name: str) -> RemovableHandle:
+            def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+                outputs[name] = output
+
+            return self.layer(name).register_forward_hook(hook)
+
+        handles: list[RemovableHandle] = []
+        try:
+            handles.extend(keep(name) for name in layers)
+            yield outputs
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def grid(self, features: Tensor) -> Tensor:
+        """Features as (B, C, h, w): as they are for a CNN, without prefix tokens for tokens."""
+        if self.prefix_tokens is None:
+            return features
+        patches = features[:, self.prefix_tokens :]
+        side = math.isqrt(patches.shape[1])
+        if side * side != patches.shape[1]:
+            raise ValueError(
+                f"{patches.shape[1]} patch tokens of {self.name!r} form no square grid: expected "
+                f"a square number after {self.prefix_tokens} prefix tokens, see prefix_tokens"
+            )
+        grid: Tensor = patches.transpose(1, 2).unflatten(2, (side, side))
+        return grid
+
+    def tapped_channels(self, layers: Sequence[str]) -> list[int]:
+        """Number of channels of each of `layers`; its one forward pass is not counted."""
+        counted = Passes(self.passes.forward, self.passes.backward)
+        blank = torch.zeros(1, 3, self.size, self.size, device=self.device)
+        with torch.no_grad(), self.tap(layers) as outputs:
+            self(blank)
+        self.passes = counted
+        return [self.grid(outputs[layer]).shape[1] for layer in layers]
+
+
+def _digest(module: nn.Module) -> str:
+    state = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        state.update(name.encode())
+        state.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return state.hexdigest()
+
+
+class Explainer(ABC):
+    """Turns images and classes into maps. One class in one file; the file's name is its name.
+
+    The constructor takes the backbone first and its settings as keyword arguments with defaults.
+    A call leaves no trace: hooks, modes, gradients and random state are as before. Randomness is
+    seeded by the settings and by the image alone (see `image_seeds`), so that a map does not
+    depend on the images beside it.
+    """
+
+    label: ClassVar[str]
+    """Name as printed in tables and plots."""
+    paper: ClassVar[str]
+    """Author, year, venue or arXiv number."""
+    families: ClassVar[frozenset[str]] = FAMILIES
+    """The families of backbones it supports."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone = backbone
+
+    @abstractmethod
+    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Maps of the evidence for `targets` in `images`.
+
+        Args:
+            images: (B, 3, H, W), float32 in [0, 1], on the backbone's device.
+            targets: (B,), int64, the explained class of each image.
+
+        Returns:
+            (B, h, w), float32 in [0, 1], at the method's own resolution.
+        """
+
+
+class TrainableExplainer(Explainer):
+    """An explainer that learns an attention mechanism over a frozen backbone."""
+
+    attention: nn.Module
+
+    @abstractmethod
+    def losses(self, images: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        """The training loss of a batch.
+
+        Args:
+            images: (B, 3, H, W), float32 in [0, 1].
+            labels: (B,), int64; the backbone's own predictions if None.
+
+        Returns:
+            `loss`, which is differentiable, and its terms, each a scalar.
+        """
+
+    def load_state(self, path: Path) -> None:
+        """Load what training wrote (safetensors).
+
+        Raises:
+            ValueError: the file is damaged or does not fit the attention mechanism.
+        """
+        try:
+            state = safetensors.torch.load_file(path, device=str(self.backbone.device))
+        except (OSError, safetensors.SafetensorError) as error:
+            raise ValueError(
+                f"cannot read the trained state {path}: {error}; run `dvc repro` to train it"
+            ) from error
+        own = {name: tuple(t.shape) for name, t in self.attention.state_dict().items()}
+        given = {name: tuple(t.shape) for name, t in state.items()}
+        for name in sorted(own.keys() | given.keys()):
+            if own.get(name) != given.get(name):
+                raise ValueError(
+                    f"trained state {path} does not fit {type(self).__name__} on "
+                    f"{self.backbone.name!r}: {name} is {given.get(name, 'missing')}, expected "
+                    f"{own.get(name, 'none')}; train it with the same settings"
+                )
+        self.attention.load_state_dict(state)
+
+
+def normalise(maps: Tensor) -> Tensor:
+    """Min-max normalise maps (B, h, w), each by itself, to [0, 1]; a constant map becomes 0."""
+    low = maps.amin(dim=(1, 2), keepdim=True)
+    spread = maps.amax(dim=(1, 2), keepdim=True) - low
+    return torch.where(spread > 0, (maps - low) / spread.clamp_min(1e-30), 0.0)
+
+
+def image_seeds(images: Tensor) -> list[int]:
+    """A seed of 63 bits for each image (B, 3, H, W), from its pixels alone."""
+    pixels = images.detach().cpu().contiguous().numpy()
+    return [
+        int.from_bytes(hashlib.blake2b(p.tobytes(), digest_size=8).digest()) >> 1 for p in pixels
+    ]
+
+
+def check_maps(maps: Tensor, images: Tensor) -> None:
+    """Refuse maps that break an explainer's promise.
+
+    Raises:
+        ValueError: not a float32 tensor (B, h, w) of finite values in [0, 1].
+    """
+    if not isinstance(maps, Tensor) or maps.dtype != torch.float32:
+        kind = getattr(maps, "dtype", type(maps).__name__)
+        raise ValueError(f"maps are {kind}: expected a tensor of torch.float32")
+    if maps.ndim != 3 or len(maps) != len(images):
+        raise ValueError(
+            f"maps have shape {tuple(maps.shape)}: expected ({len(images)}, h, w), one an image"
+        )
+    if not bool(maps.isfinite().all()):
+        bad = int((~maps.isfinite()).sum())
+        raise ValueError(f"maps hold {bad} values that are NaN or infinite: expected finite values")
+    if float(maps.min()) < 0 or float(maps.max()) > 1:
+        raise ValueError(
+            f"maps range from {float(maps.min()):.3g} to {float(maps.max()):.3g}: expected [0, 1]"
+        )

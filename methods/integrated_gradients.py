@@ -1,0 +1,37 @@
+"""Integrated Gradients, by captum."""
+
+from captum.attr import IntegratedGradients as CaptumIntegratedGradients
+from torch import Tensor
+
+from methods._base import Backbone, Explainer
+from methods._captum import pixel_maps
+
+
+class IntegratedGradients(Explainer):
+    """Integrated Gradients from a black image, Gauss-Legendre quadrature.
+
+    Args:
+        backbone: the classifier.
+        steps: points of the quadrature.
+        batch_size: images through the network at a time.
+    """
+
+    label = "Integrated Gradients"
+    paper = "Sundararajan et al. 2017, ICML, arXiv 1703.01365"
+
+    def __init__(self, backbone: Backbone, *, steps: int = 50, batch_size: int = 32) -> None:
+        super().__init__(backbone)
+        self._steps = steps
+        self._batch_size = batch_size
+        self._attribute = CaptumIntegratedGradients(backbone).attribute
+
+    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        """See Explainer: maps at the resolution of the image."""
+        attributions = self._attribute(
+            images.detach(),
+            baselines=0.0,
+            target=targets,
+            n_steps=self._steps,
+            internal_batch_size=max(self._batch_size, len(images)),
+        )
+        return pixel_maps(attributions)

@@ -1,0 +1,75 @@
+"""RISE: the mean of random masks, weighted by the score of the masked image."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from methods._base import Backbone, Explainer, normalise
+
+
+class RISE(Explainer):
+    """RISE with softmax scores. Every image sees the same masks; they are never held all at once.
+
+    Args:
+        backbone: the classifier.
+        masks: number of masks, N.
+        cells: the grid of a mask is cells x cells before it is enlarged.
+        probability: that a cell of the grid is kept.
+        seed: of the masks.
+        batch_size: masked images through the network at a time.
+    """
+
+    label = "RISE"
+    paper = "Petsiuk et al. 2018, BMVC, arXiv 1806.07421"
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        masks: int = 4000,
+        cells: int = 7,
+        probability: float = 0.5,
+        seed: int = 0,
+        batch_size: int = 32,
+    ) -> None:
+        super().__init__(backbone)
+        if masks < 1 or cells < 1 or not 0 < probability < 1:
+            raise ValueError(
+                f"masks is {masks}, cells {cells}, probability {probability}: expected at least "
+                "1, at least 1, and a probability between 0 and 1"
+            )
+        generator = torch.Generator().manual_seed(seed)
+        self._grids = (torch.rand(masks, cells, cells, generator=generator) < probability).float()
+        self._shifts = torch.rand(masks, 2, generator=generator)
+        self._probability = probability
+        self._batch_size = batch_size
+
+    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        """See Explainer: maps at the resolution of the image."""
+        sums = torch.zeros_like(images[:, 0], dtype=torch.float64)
+        for start in range(0, len(self._grids), self._batch_size):
+            masks = self.masks(start, start + self._batch_size, images.shape[-2:]).to(images.device)
+            for index, target in enumerate(targets.tolist()):
+                scores = self.backbone.probabilities(images[index] * masks[:, None])[:, target]
+                sums[index] += torch.einsum("n,nhw->hw", scores, masks)
+        return normalise((sums / (len(self._grids) * self._probability)).float())
+
+    def masks(self, start: int, stop: int, size: tuple[int, int] | torch.Size) -> Tensor:
+        """Masks `start` to `stop`, (n, H, W) in [0, 1]: grids enlarged and cropped at random."""
+        grids, shifts = self._grids[start:stop], self._shifts[start:stop]
+        cell = [math.ceil(side / grids.shape[-1]) for side in size]
+        enlarged = F.interpolate(
+            grids[:, None],
+            size=[side + step for side, step in zip(size, cell, strict=True)],
+            mode="bilinear",
+            align_corners=False,
+        )[:, 0]
+        corners = (shifts * torch.tensor(cell)).long().tolist()
+        return torch.stack(
+            [
+                m[y : y + size[0], x : x + size[1]]
+                for m, (y, x) in zip(enlarged, corners, strict=True)
+            ]
+        )

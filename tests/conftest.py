@@ -1,0 +1,112 @@
+"""Small backbones of both families, built here, and the real one with its packaged weights."""
+
+from pathlib import Path
+
+import foolbox
+import pytest
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+from torchvision.io import decode_image
+from torchvision.transforms.v2.functional import InterpolationMode, center_crop, resize
+
+from benchmark import backbones, params, stage
+from methods import Backbone
+
+ROOT = Path(__file__).parents[1]
+TINY = 32
+"""Side of the tiny backbones' images."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def allocator() -> None:
+    """The allocator settings of every stage."""
+    stage.keep_freed_memory()
+
+
+def tiny_cnn() -> Backbone:
+    """Three convolutions with batch norm: grids 16, 8 and 4."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        blocks = [
+            nn.Sequential(nn.Conv2d(i, o, 3, 2, 1), nn.BatchNorm2d(o), nn.ReLU())
+            for i, o in ((3, 4), (4, 6), (6, 8))
+        ]
+        head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+        network = nn.Sequential(*blocks, head)
+    return Backbone(
+        network,
+        name="tiny_cnn",
+        mean=[0.5, 0.4, 0.3],
+        std=[0.5, 0.25, 0.2],
+        size=TINY,
+        classes=5,
+        taps=["0", "1", "2"],
+        cam_layer="2",
+    )
+
+
+def tiny_vit() -> Backbone:
+    """A timm vision transformer of three blocks: 16 patches and CLS."""
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        network = VisionTransformer(
+            img_size=TINY, patch_size=8, embed_dim=12, depth=3, num_heads=2, num_classes=5
+        )
+    return Backbone(
+        network,
+        name="tiny_vit",
+        mean=[0.5, 0.5, 0.5],
+        std=[0.5, 0.5, 0.5],
+        size=TINY,
+        classes=5,
+        taps=["blocks.0.norm1", "blocks.1.norm1", "blocks.2.norm1"],
+        cam_layer="blocks.2.norm1",
+        prefix_tokens=1,
+    )
+
+
+@pytest.fixture(params=[tiny_cnn, tiny_vit], ids=["cnn", "vit"])
+def tiny(request: pytest.FixtureRequest) -> Backbone:
+    """A tiny backbone of each family."""
+    backbone: Backbone = request.param()
+    return backbone
+
+
+@pytest.fixture
+def cnn() -> Backbone:
+    """The tiny CNN."""
+    return tiny_cnn()
+
+
+@pytest.fixture
+def pixels() -> Tensor:
+    """Three tiny images in [0, 1]."""
+    return torch.rand(3, 3, TINY, TINY, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="session")
+def settings() -> params.Params:
+    """The parameters of the sample."""
+    return params.load(ROOT / "params.yaml")
+
+
+@pytest.fixture(scope="session")
+def lite0(settings: params.Params) -> Backbone:
+    """EfficientNet-Lite0 with its packaged weights."""
+    return backbones.build("efficientnet_lite0", settings.backbones["efficientnet_lite0"])
+
+
+@pytest.fixture(scope="session")
+def photographs() -> tuple[Tensor, Tensor]:
+    """The 20 ImageNet photographs that foolbox ships, (20, 3, 224, 224), and their labels."""
+    files = sorted((Path(foolbox.__file__).parent / "data").glob("imagenet_*.jpg"))
+    images = [
+        center_crop(
+            resize(decode_image(str(f)), [256], InterpolationMode.BICUBIC, antialias=True),
+            [224, 224],
+        )
+        for f in files
+    ]
+    labels = torch.tensor([int(f.stem.split("_")[2]) for f in files])
+    return torch.stack(images).float() / 255, labels

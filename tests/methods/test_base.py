@@ -1,0 +1,94 @@
+"""Backbone, maps and seeds."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from methods import Backbone, check_maps
+from methods._base import image_seeds, normalise
+
+
+def test_normalises_inside(cnn: Backbone, pixels: Tensor) -> None:
+    mean = torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1)
+    std = torch.tensor([0.5, 0.25, 0.2]).view(3, 1, 1)
+    assert torch.allclose(cnn(pixels), cnn.network((pixels - mean) / std))
+
+
+def test_counts_images_forward_and_backward(cnn: Backbone, pixels: Tensor) -> None:
+    with torch.no_grad():
+        cnn(pixels)
+    inputs = pixels[:2].clone().requires_grad_()
+    cnn(inputs).sum().backward()
+    assert (cnn.passes.forward, cnn.passes.backward) == (5, 2)
+
+
+def test_taps_and_removes_hooks(tiny: Backbone, pixels: Tensor) -> None:
+    with tiny.tap(tiny.taps) as outputs:
+        tiny(pixels)
+    grids = [tuple(tiny.grid(outputs[layer]).shape) for layer in tiny.taps]
+    expected = {
+        "cnn": [(3, 4, 16, 16), (3, 6, 8, 8), (3, 8, 4, 4)],
+        "transformer": [(3, 12, 4, 4)] * 3,
+    }
+    assert grids == expected[tiny.family]
+    assert all(not m._forward_hooks for m in tiny.modules())
+
+
+def test_hooks_go_when_a_layer_is_unknown(cnn: Backbone) -> None:
+    with pytest.raises(ValueError, match=r"no layer '0.conf'"), cnn.tap(["0", "0.conf"]):
+        pass
+    assert all(not m._forward_hooks for m in cnn.modules())
+
+
+def test_unknown_layer_lists_near_names(lite0: Backbone) -> None:
+    with pytest.raises(ValueError, match=r"no layer 'blocks.9'.*blocks\.[0-6]"):
+        lite0.layer("blocks.9")
+
+
+def test_grid_keeps_the_order_of_the_patches(tiny: Backbone) -> None:
+    if tiny.family == "cnn":
+        pytest.skip("a CNN has no tokens")
+    tokens = torch.arange(17.0).view(1, 17, 1)
+    assert tiny.grid(tokens).flatten().tolist() == [float(i) for i in range(1, 17)]
+    with pytest.raises(ValueError, match="15 patch tokens"):
+        tiny.grid(tokens[:, :16])
+
+
+def test_digest_sees_weights_and_preprocessing(cnn: Backbone) -> None:
+    network, kwargs = cnn.network, {"name": "n", "size": 32, "classes": 5, "taps": ["0"]}
+    first = Backbone(network, mean=[0.5] * 3, std=[0.5] * 3, cam_layer="2", **kwargs).digest  # type: ignore[arg-type]
+    other = Backbone(network, mean=[0.4] * 3, std=[0.5] * 3, cam_layer="1", **kwargs).digest  # type: ignore[arg-type]
+    again = Backbone(network, mean=[0.5] * 3, std=[0.5] * 3, cam_layer="1", **kwargs).digest  # type: ignore[arg-type]
+    assert first == again != other
+    with torch.no_grad():
+        next(network.parameters())[0, 0] += 1
+    changed = Backbone(network, mean=[0.5] * 3, std=[0.5] * 3, cam_layer="2", **kwargs).digest  # type: ignore[arg-type]
+    assert changed != first
+
+
+def test_normalise() -> None:
+    maps = torch.tensor([[[1.0, 3.0], [2.0, 5.0]], [[4.0, 4.0], [4.0, 4.0]]])
+    assert normalise(maps).tolist() == [[[0.0, 0.5], [0.25, 1.0]], [[0.0, 0.0], [0.0, 0.0]]]
+
+
+def test_image_seeds_depend_on_the_image_alone(pixels: Tensor) -> None:
+    seeds = image_seeds(pixels)
+    assert len(set(seeds)) == 3
+    assert image_seeds(pixels.flip(0)) == seeds[::-1]
+    assert image_seeds(pixels[1:2]) == seeds[1:2]
+
+
+@pytest.mark.parametrize(
+    ("maps", "message"),
+    [
+        (torch.zeros(2, 4, 4, dtype=torch.float64), "float64"),
+        (torch.zeros(1, 4, 4), r"expected \(2, h, w\)"),
+        (torch.zeros(2, 1, 4, 4), r"expected \(2, h, w\)"),
+        (torch.full((2, 4, 4), torch.nan), "32 values that are NaN"),
+        (torch.full((2, 4, 4), 1.5), r"expected \[0, 1\]"),
+        (torch.full((2, 4, 4), -0.5), r"expected \[0, 1\]"),
+    ],
+)
+def test_check_maps_refuses(maps: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_maps(maps, torch.zeros(2, 3, 8, 8))
