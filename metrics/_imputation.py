@@ -30,7 +30,7 @@ from scipy.sparse import csc_matrix
 from scipy.sparse.linalg import spsolve
 from torch import Tensor
 
-_TOLERANCE = 2e-4
+_TOLERANCE = 3e-5
 _MAX_STEPS = 60
 _GAP = 16
 _GREY = 0.5
@@ -40,12 +40,12 @@ _Spans = NDArray[np.int64]
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def _compiled(**options: Any) -> Callable[[_Function], _Function]:
-    return cast("Callable[[_Function], _Function]", njit(cache=True, **options))
-
-
-_compiled_sum = _compiled(fastmath={"reassoc", "contract", "nsz"})
-"""Sums may be reordered, which vectorises them: the order depends on the shape alone."""
+def _compiled(parallel: bool = False) -> Callable[[_Function], _Function]:
+    # Sums may be reordered, which vectorises them; NaN and infinity keep their meaning.
+    fastmath = {"reassoc", "contract", "nsz"}
+    return cast(
+        "Callable[[_Function], _Function]", njit(cache=True, parallel=parallel, fastmath=fastmath)
+    )
 
 
 class _Level(NamedTuple):
@@ -96,9 +96,13 @@ def _find_spans(mask: _Array) -> _Spans:
 
 
 @_compiled()
-def _finest_row(u: _Array, span: _Spans, matrix: _Array, rows: _Array) -> None:
+def _span(spans: _Spans, k: int) -> tuple[int, int, int]:
+    return spans[k, 0], spans[k, 1], spans[k, 2]
+
+
+@_compiled()
+def _finest_row(u: _Array, i: int, start: int, stop: int, matrix: _Array, rows: _Array) -> None:
     """Set rows[0] = (A u) in the span, on the finest grid."""
-    i, start, stop = span
     n = stop - start
     above = u[i - 1, start - 1 : stop + 1]
     here = u[i, start - 1 : stop + 1]
@@ -113,9 +117,8 @@ def _finest_row(u: _Array, span: _Spans, matrix: _Array, rows: _Array) -> None:
 
 
 @_compiled()
-def _coarse_row(u: _Array, span: _Spans, matrix: _Array, rows: _Array) -> None:
+def _coarse_row(u: _Array, i: int, start: int, stop: int, matrix: _Array, rows: _Array) -> None:
     """Set rows[0] = (A u) in the span, on a coarse grid."""
-    i, start, stop = span
     right, below, below_right, below_left = matrix[1], matrix[2], matrix[3], matrix[4]
     product = rows[0]
     centre, east, west = matrix[0, i, start:stop], right[i, start:], right[i, start - 1 :]
@@ -132,19 +135,19 @@ def _coarse_row(u: _Array, span: _Spans, matrix: _Array, rows: _Array) -> None:
 
 
 @_compiled()
-def _row(u: _Array, span: _Spans, matrix: _Array, rows: _Array) -> None:
+def _row(u: _Array, i: int, start: int, stop: int, matrix: _Array, rows: _Array) -> None:
     if matrix.shape[0] == 1:
-        _finest_row(u, span, matrix, rows)
+        _finest_row(u, i, start, stop, matrix, rows)
     else:
-        _coarse_row(u, span, matrix, rows)
+        _coarse_row(u, i, start, stop, matrix, rows)
 
 
 @_compiled()
 def _find_residual(level: _Level, u: _Array, right: _Array, rows: _Array, out: _Array) -> None:
     """Set out = mask * (right - A u)."""
     for k in range(len(level.spans)):
-        i, start, stop = level.spans[k]
-        _row(u, level.spans[k], level.matrix, rows)
+        i, start, stop = _span(level.spans, k)
+        _row(u, i, start, stop, level.matrix, rows)
         o, f, m = out[i, start:stop], right[i, start:stop], level.mask[i, start:stop]
         product = rows[0]
         for j in range(stop - start):
@@ -155,8 +158,8 @@ def _find_residual(level: _Level, u: _Array, right: _Array, rows: _Array, out: _
 def _smooth(level: _Level, rows: _Array) -> None:
     """Set result = guess + relax * (right - A guess)."""
     for k in range(len(level.spans)):
-        i, start, stop = level.spans[k]
-        _row(level.guess, level.spans[k], level.matrix, rows)
+        i, start, stop = _span(level.spans, k)
+        _row(level.guess, i, start, stop, level.matrix, rows)
         o, u = level.result[i, start:stop], level.guess[i, start:stop]
         f, relax = level.right[i, start:stop], level.relax[i, start:stop]
         product = rows[0]
@@ -168,7 +171,7 @@ def _smooth(level: _Level, rows: _Array) -> None:
 def _relax_zero(level: _Level, out: _Array) -> None:
     """Set out = relax * right: a Jacobi step from zero."""
     for k in range(len(level.spans)):
-        i, start, stop = level.spans[k]
+        i, start, stop = _span(level.spans, k)
         o, f, relax = out[i, start:stop], level.right[i, start:stop], level.relax[i, start:stop]
         for j in range(stop - start):
             o[j] = relax[j] * f[j]
@@ -181,7 +184,7 @@ def _restrict(fine: _Level, coarse: _Level, rows: _Array) -> None:
     height, width = fine.mask.shape[0] - 2, fine.mask.shape[1] - 2
     t = rows[0]
     for k in range(len(coarse.spans)):
-        i, start, stop = coarse.spans[k]
+        i, start, stop = _span(coarse.spans, k)
         # A last row or column between coarse ones takes its one coarse neighbour in full.
         last = np.float32(1.0) if 2 * i == height else half
         first, n = 2 * start - 2, 2 * (stop - start) + 1
@@ -204,7 +207,7 @@ def _prolong(u: _Array, fine: _Level, keep: np.float32, rows: _Array) -> None:
     height, width = u.shape[0] - 2, u.shape[1] - 2
     column, wide = rows[0], rows[1]
     for k in range(len(fine.spans)):
-        i, start, stop = fine.spans[k]
+        i, start, stop = _span(fine.spans, k)
         above = (i + 1) // 2
         below = above if i % 2 == 1 or above == height else above + 1
         first, last = (start + 1) // 2, (stop - 1) // 2 + 1
@@ -231,13 +234,15 @@ def _find_coarse_matrix(fine: _Level, coarse: _Level, rows: _Array) -> None:
     combs = coarse.guess
     for a in range(3):
         for b in range(3):
-            for i, start, stop in coarse.spans:
+            for k in range(len(coarse.spans)):
+                i, start, stop = _span(coarse.spans, k)
                 for j in range(start, stop):
                     combs[i, j] = coarse.mask[i, j] if i % 3 == a and j % 3 == b else 0.0
             _prolong(combs, fine, np.float32(0.0), rows)
             _find_residual(fine, fine.guess, zeros, rows, fine.residual)
             _restrict(fine, coarse, rows)
-            for i, start, stop in coarse.spans:
+            for k in range(len(coarse.spans)):
+                i, start, stop = _span(coarse.spans, k)
                 down = (a - i) % 3
                 for j in range(start, stop):
                     across = (b - j) % 3
@@ -267,7 +272,8 @@ def _set_relax(level: _Level, excess: np.float32) -> None:
     """The Jacobi factor; one row of pixels has a wider spectrum and is damped, one pixel exact."""
     height, width = level.mask.shape[0] - 2, level.mask.shape[1] - 2
     damping = 2 / 3 if (height == 1) != (width == 1) else 1.0
-    for i, start, stop in level.spans:
+    for k in range(len(level.spans)):
+        i, start, stop = _span(level.spans, k)
         for j in range(start, stop):
             diagonal = level.matrix[0, i, j] - excess
             if level.mask[i, j] > 0 and diagonal > 0:
@@ -278,7 +284,9 @@ def _set_relax(level: _Level, excess: np.float32) -> None:
 def _finest_level(removed: NDArray[np.bool_]) -> _Level:
     height, width = removed.shape
     mask = np.zeros((height + 2, width + 2), np.float32)
-    mask[1:-1, 1:-1] = removed
+    for i in range(height):
+        for j in range(width):
+            mask[i + 1, j + 1] = 1.0 if removed[i, j] else 0.0
     level = _empty_level(mask, 1)
     for i in range(height):
         rows = 4 - (i == 0) - (i == height - 1)
@@ -295,7 +303,10 @@ def _hierarchy(removed: NDArray[np.bool_], rows: _Array) -> list[_Level]:
     while height > 1 or width > 1:
         height, width = (height + 1) // 2, (width + 1) // 2
         mask = np.zeros((height + 2, width + 2), np.float32)
-        mask[1:-1, 1:-1] = levels[-1].mask[1:-1:2, 1:-1:2]
+        finer = levels[-1].mask
+        for i in range(1, height + 1):
+            for j in range(1, width + 1):
+                mask[i, j] = finer[2 * i - 1, 2 * j - 1]
         level = _empty_level(mask, 5)
         if len(level.spans) == 0:
             break
@@ -320,11 +331,12 @@ def _cycle(levels: list[_Level], rows: _Array) -> None:
         _smooth(levels[depth], rows)
 
 
-@_compiled_sum
+@_compiled()
 def _two_products(a: _Array, b: _Array, c: _Array, spans: _Spans) -> tuple[float, float]:
     """The scalar products (a, b) and (a, c)."""
     ab = ac = 0.0
-    for i, start, stop in spans:
+    for k in range(len(spans)):
+        i, start, stop = _span(spans, k)
         x, y, z = a[i, start:stop], b[i, start:stop], c[i, start:stop]
         for j in range(stop - start):
             ab += np.float64(x[j] * y[j])
@@ -335,19 +347,21 @@ def _two_products(a: _Array, b: _Array, c: _Array, spans: _Spans) -> tuple[float
 @_compiled()
 def _turn(z: _Array, beta: np.float32, p: _Array, spans: _Spans) -> None:
     """Set p = z + beta p."""
-    for i, start, stop in spans:
+    for k in range(len(spans)):
+        i, start, stop = _span(spans, k)
         a, b = z[i, start:stop], p[i, start:stop]
         for j in range(stop - start):
             b[j] = a[j] + beta * b[j]
 
 
-@_compiled_sum
+@_compiled()
 def _advance(
     u: _Array, r: _Array, alpha: np.float32, p: _Array, q: _Array, spans: _Spans
 ) -> np.float32:
     """Add alpha p to u and alpha q to r; the largest change of u."""
     largest = np.float32(0.0)
-    for i, start, stop in spans:
+    for k in range(len(spans)):
+        i, start, stop = _span(spans, k)
         a, b, c, d = u[i, start:stop], r[i, start:stop], p[i, start:stop], q[i, start:stop]
         for j in range(stop - start):
             step = alpha * c[j]
@@ -425,7 +439,8 @@ def _impute_one(
         u[:] = 0
         if not _solve(levels, u, rows, tolerance, max_steps):
             return False
-        for i, start, stop in level.spans:
+        for k in range(len(level.spans)):
+            i, start, stop = _span(level.spans, k)
             for j in range(start, stop):
                 if removed[i - 1, j - 1]:
                     out[c, i - 1, j - 1] = u[i, j] + mean
@@ -485,11 +500,12 @@ def _check(images: Tensor, removed: Tensor) -> None:
         raise ValueError(
             f"removed has shape {tuple(removed.shape)}: expected ({batch}, M, {height}, {width})"
         )
-    if not bool(((images >= 0) & (images <= 1)).all()):
-        raise ValueError(
-            f"images range from {float(images.min())} to {float(images.max())}: "
-            "expected finite values in [0, 1]"
-        )
+
+
+def _check_range(pixels: _Array) -> None:
+    low, high = pixels.min(initial=1.0), pixels.max(initial=0.0)
+    if not (low >= 0 and high <= 1):
+        raise ValueError(f"images range from {low} to {high}: expected finite values in [0, 1]")
 
 
 def impute(images: Tensor, removed: Tensor) -> Tensor:
@@ -514,6 +530,7 @@ def impute(images: Tensor, removed: Tensor) -> Tensor:
     """
     _check(images, removed)
     pixels = images.detach().cpu().contiguous().numpy()
+    _check_range(pixels)
     masks = removed.cpu().contiguous().numpy()
     out = np.empty((*masks.shape[:2], *pixels.shape[1:]), np.float32)
     converged = np.empty(masks.shape[:2], np.bool_)

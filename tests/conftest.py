@@ -1,19 +1,28 @@
 """Small backbones of both families, built here, and the real one with its packaged weights."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import foolbox
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
-from torchvision.io import decode_image
-from torchvision.transforms.v2.functional import InterpolationMode, center_crop, resize
+from torchvision.transforms.v2.functional import (
+    InterpolationMode,
+    center_crop,
+    pil_to_tensor,
+    resize,
+)
 
 from benchmark import backbones, params, stage
+from benchmark.images import Split
 from methods import Backbone
 
 ROOT = Path(__file__).parents[1]
+MakeSplit = Callable[[str, int], Split]
 TINY = 32
 """Side of the tiny backbones' images."""
 
@@ -103,10 +112,33 @@ def photographs() -> tuple[Tensor, Tensor]:
     files = sorted((Path(foolbox.__file__).parent / "data").glob("imagenet_*.jpg"))
     images = [
         center_crop(
-            resize(decode_image(str(f)), [256], InterpolationMode.BICUBIC, antialias=True),
+            resize(
+                pil_to_tensor(Image.open(f).convert("RGB")),
+                [256],
+                InterpolationMode.BICUBIC,
+                antialias=True,
+            ),
             [224, 224],
         )
         for f in files
     ]
     labels = torch.tensor([int(f.stem.split("_")[2]) for f in files])
     return torch.stack(images).float() / 255, labels
+
+
+@pytest.fixture
+def make_split() -> MakeSplit:
+    """Makes a split of tiny random images: (name, count)."""
+
+    def make(name: str, count: int) -> Split:
+        generator = torch.Generator().manual_seed(count)
+        shape = (count, 3, TINY, TINY)
+        return Split(
+            table=pd.DataFrame({"id": [f"{name}-{i}" for i in range(count)]}),
+            pixels=torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8),
+            objects=torch.zeros(count, TINY, TINY, dtype=torch.bool),
+            labels=torch.zeros(count, dtype=torch.int64),
+            predictions=torch.zeros(count, dtype=torch.int64),
+        )
+
+    return make

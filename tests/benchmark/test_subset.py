@@ -1,0 +1,60 @@
+"""The subset: balanced, held-out images recognised, no composition twice."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tqdm import tqdm
+
+from benchmark import subset
+from benchmark.compose import Cutout, load_cutouts
+from benchmark.images import Split
+from methods import Backbone
+
+SAMPLE = Path(__file__).parents[2] / "data" / "sample"
+
+
+@pytest.fixture(scope="module")
+def cutouts() -> list[Cutout]:
+    return load_cutouts(SAMPLE)
+
+
+def make(name: str, count: int, cutouts: list[Cutout], classifier: Backbone) -> Split:
+    with tqdm(disable=True) as progress:
+        return subset.make_split(
+            name, count, cutouts, classifier, seed=0, size=224, progress=progress
+        )
+
+
+def test_held_out_images_are_recognised(lite0: Backbone, cutouts: list[Cutout]) -> None:
+    split = make("evaluation", 20, cutouts, lite0)
+    assert torch.equal(split.predictions, split.labels)
+    assert torch.equal(lite0.probabilities(split.images(slice(20))).argmax(dim=1), split.labels)
+    assert split.table["object"].is_unique
+    assert split.objects.flatten(1).any(dim=1).all()
+
+
+def test_training_takes_every_composition(lite0: Backbone, cutouts: list[Cutout]) -> None:
+    split = make("train", 40, cutouts, lite0)
+    assert list(split.ids) == [f"train-{i:05d}" for i in range(40)]
+    assert not torch.equal(split.predictions, split.labels)
+
+
+def test_same_seed_same_bytes(lite0: Backbone, cutouts: list[Cutout]) -> None:
+    first, again = (make("validation", 6, cutouts, lite0) for _ in range(2))
+    assert torch.equal(first.pixels, again.pixels)
+    assert first.table.equals(again.table)
+
+
+def test_every_object_once_before_any_twice(cutouts: list[Cutout]) -> None:
+    stream = subset.candidates("train", cutouts[:5], 0, 64)
+    names = [next(stream)[1].cutout.name for _ in range(15)]
+    assert [len(set(names[i : i + 5])) for i in (0, 5, 10)] == [5, 5, 5]
+    assert names[:5] != names[5:10]
+
+
+def test_a_repeated_composition_is_refused(lite0: Backbone, cutouts: list[Cutout]) -> None:
+    split = make("validation", 4, cutouts, lite0)
+    subset.refuse_repeats({"validation": split})
+    with pytest.raises(ValueError, match="4 compositions occur twice"):
+        subset.refuse_repeats({"validation": split, "evaluation": split})

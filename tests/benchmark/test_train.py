@@ -1,0 +1,111 @@
+"""Training: the optimiser, the order of the images, and going on after a kill."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import MakeSplit
+from torch import Tensor
+
+from benchmark import store, train
+from benchmark.images import write_split
+from benchmark.params import Recipe
+from methods import Backbone
+from methods.ttame import TTAME
+
+RECIPE = Recipe(epochs=3, batch_size=8, max_lr=0.05, momentum=0.9, weight_decay=5e-4)
+
+
+@pytest.fixture
+def splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_split: MakeSplit) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, count in (("train", 35), ("validation", 6)):
+        write_split(name, make_split(name, count))
+
+
+def fit(cnn: Backbone) -> tuple[pd.DataFrame, dict[str, Tensor]]:
+    explainer = TTAME(cnn)
+    curve = train.fit(explainer, RECIPE, seed=0, work=store.Work("train", [], []), label="test")
+    return curve, {name: t.clone() for name, t in explainer.attention.state_dict().items()}
+
+
+@pytest.mark.usefixtures("splits")
+def test_loss_falls_and_the_curve_is_whole(cnn: Backbone) -> None:
+    curve, _ = fit(cnn)
+    assert list(curve["step"]) == list(range(13))
+    assert curve["loss"].iloc[1:5].mean() > curve["loss"].iloc[-4:].mean()
+    assert curve["validation_ad"].notna().tolist() == [i % 4 == 0 for i in range(13)]
+    weighted = 1.5 * curve["cross_entropy"] + 2 * curve["area"] + 0.01 * curve["smoothness"]
+    assert np.allclose(curve["loss"].iloc[1:], weighted.iloc[1:], rtol=1e-5)
+    assert curve["learning_rate"].max() == pytest.approx(0.05, rel=1e-3)
+
+
+@pytest.mark.usefixtures("splits")
+@pytest.mark.parametrize("killed_at", [3, 9])
+def test_goes_on_to_the_same_bytes_after_a_kill(
+    cnn: Backbone, monkeypatch: pytest.MonkeyPatch, killed_at: int
+) -> None:
+    undisturbed, weights = fit(cnn)
+    store.Work("train", [], []).done()
+    steps, real = [0], train.step
+
+    def step(*args: object) -> dict[str, float]:
+        if steps[0] == killed_at:
+            raise KeyboardInterrupt
+        steps[0] += 1
+        return real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(train, "step", step)
+    monkeypatch.setattr(train, "CHECKPOINT_STEPS", 2)
+    with pytest.raises(KeyboardInterrupt):
+        fit(cnn)
+    counted = [0]
+
+    def count(*args: object) -> dict[str, float]:
+        counted[0] += 1
+        return real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(train, "step", count)
+    curve, again = fit(cnn)
+    assert 0 < counted[0] < 12
+    assert curve.to_csv() == undisturbed.to_csv()
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+
+
+def test_every_image_once_an_epoch_in_a_new_order() -> None:
+    batches = list(train.batches(35, RECIPE, seed=0, skip=0))
+    epochs = [torch.cat(batches[i : i + 4]) for i in (0, 4, 8)]
+    assert all(len(set(e.tolist())) == 32 for e in epochs)
+    assert not torch.equal(epochs[0], epochs[1])
+    rest = list(train.batches(35, RECIPE, seed=0, skip=5))
+    assert [b.tolist() for b in rest] == [b.tolist() for b in batches[5:]]
+
+
+def test_weight_decay_on_weights_only(cnn: Backbone) -> None:
+    attention = TTAME(cnn).attention
+    decayed, free = train.sgd(attention, RECIPE).param_groups
+    names = {id(p): name for name, p in attention.named_parameters()}
+    assert decayed["weight_decay"] == 5e-4
+    assert free["weight_decay"] == 0
+    assert {names[id(p)] for p in decayed["params"]} == {
+        "fuser.weight",
+        *(f"convs.{i}.weight" for i in range(3)),
+    }
+
+
+@pytest.mark.usefixtures("splits")
+def test_too_large_a_batch_is_refused(cnn: Backbone) -> None:
+    recipe = RECIPE.model_copy(update={"batch_size": 64})
+    with pytest.raises(ValueError, match="batch_size is 64: expected at most the 35"):
+        train.fit(TTAME(cnn), recipe, seed=0, work=store.Work("t", [], []), label="")
+
+
+def test_divergence_is_refused(cnn: Backbone) -> None:
+    explainer = TTAME(cnn)
+    with torch.no_grad():
+        explainer.attention.fuser.weight.fill_(torch.nan)
+    optimiser = train.sgd(explainer.attention, RECIPE)
+    with pytest.raises(ValueError, match=r"training diverged, the loss is nan: lower train.max_lr"):
+        train.step(explainer, optimiser, torch.rand(2, 3, 32, 32))

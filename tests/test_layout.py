@@ -1,0 +1,169 @@
+"""The architecture holds: import directions, stages and modules, parameters and cells."""
+
+import ast
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import methods
+from benchmark import params
+from benchmark.params import Params
+from methods import TrainableExplainer
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("benchmark", "methods", "metrics")
+PIPELINE: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+def modules() -> list[Path]:
+    return sorted(p for package in PACKAGES for p in (ROOT / package).glob("*.py"))
+
+
+def imported(path: Path) -> set[Path]:
+    """Files of this repository that a file imports by itself."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    files: set[Path] = set()
+    for name in names:
+        parts = name.split(".")
+        if parts[0] in PACKAGES:
+            files.add(ROOT / parts[0] / "__init__.py")
+            module = ROOT.joinpath(*parts).with_suffix(".py")
+            files |= {module} if module.exists() else set()
+    return files
+
+
+def closure(path: Path) -> set[Path]:
+    """A file and everything of this repository that it imports, directly or not."""
+    found, queue = set(), [path]
+    while queue:
+        file = queue.pop()
+        if file not in found:
+            found.add(file)
+            queue.extend(imported(file))
+    return found
+
+
+@pytest.mark.parametrize("package", ["methods", "metrics"])
+def test_leaves_import_only_themselves(package: str) -> None:
+    for path in (ROOT / package).glob("*.py"):
+        others = {f.parent.name for f in imported(path)} - {package}
+        assert others == set(), f"{path} imports {others}"
+
+
+def test_no_cycles_but_through_packages() -> None:
+    for path in modules():
+        if path.name != "__init__.py":
+            inner = {f for i in imported(path) - {path} for f in closure(i)}
+            assert path not in inner, f"{path} is part of a cycle"
+
+
+def test_packages_are_the_checkout() -> None:
+    assert Path(methods.__file__).parent == ROOT / "methods"
+
+
+def body(stage: str) -> dict[str, Any]:
+    entry: dict[str, Any] = PIPELINE[stage]
+    do: dict[str, Any] = entry.get("do", entry)
+    return do
+
+
+def items(stage: str) -> dict[str, Any]:
+    """Each item of a stage; one without a name for a plain stage."""
+    group = PIPELINE[stage].get("foreach", "")
+    loaded = params.load(ROOT / "params.yaml")
+    return getattr(loaded, group[2:-1]) if group else {"": None}
+
+
+def filled(text: str, key: str, item: Any) -> str:
+    text = text.replace("${key}", key)
+    for field in ("backbone", "explainer", "code", "needs"):
+        if f"${{item.{field}}}" in text:
+            text = text.replace(f"${{item.{field}}}", str(getattr(item, field)))
+    return text
+
+
+def test_every_stage_is_a_module_of_its_name() -> None:
+    for stage in PIPELINE:
+        assert body(stage)["cmd"].split()[:3] == ["python", "-m", f"benchmark.{stage}"]
+        assert f"benchmark/{stage}.py" in body(stage)["deps"]
+    runnable = {p.stem for p in (ROOT / "benchmark").glob("*.py") if "__main__" in p.read_text()}
+    assert runnable == set(PIPELINE) | {"readme"}
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
+def test_dependencies_cover_what_the_stage_imports(stage: str) -> None:
+    for key, item in items(stage).items():
+        deps = {ROOT / filled(dep, key, item) for dep in body(stage)["deps"]}
+        needed = closure(ROOT / "benchmark" / f"{stage}.py")
+        if item is not None and stage != "evaluate":
+            needed |= closure(ROOT / "methods" / f"{item.explainer}.py")
+        missing = {f for f in needed if f not in deps and f.parent not in deps}
+        missing -= {ROOT / "benchmark" / "__init__.py"}
+        assert missing == set(), f"{stage}@{key} does not depend on {missing}"
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
+def test_parameters_cover_what_the_stage_reads(stage: str) -> None:
+    """Sections named as params.SECTION in a stage's module are its `params:` in dvc.yaml."""
+    named = {entry.split(".")[0] for entry in body(stage)["params"]}
+    read: set[str] = set()
+    for node in ast.walk(ast.parse((ROOT / "benchmark" / f"{stage}.py").read_text())):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            read |= {node.attr} if node.value.id == "params" else set()
+        called = node.func if isinstance(node, ast.Call) else None
+        if isinstance(called, ast.Attribute) and called.attr == "entry":
+            read |= {str(ast.literal_eval(node.args[0]))}
+    sections = read & set(Params.model_fields)
+    sections -= {"heads"} if stage == "explain" else set()
+    if stage == "ablate":
+        sections -= {"train"}
+    assert sections <= named, f"{stage} reads {sections - named}, which its params do not name"
+
+
+def test_cells_are_the_supported_pairs_and_their_files(settings: Params) -> None:
+    explainers = {cell.explainer for cell in settings.cells.values() if cell.load is None}
+    assert explainers == set(methods.names())
+    for key, cell in settings.cells.items():
+        assert cell.code == Path(f"methods/{cell.explainer}.py")
+        trainable = issubclass(methods.load(cell.explainer), TrainableExplainer)
+        assert (key in settings.heads) == trainable
+        state = Path(f"results/states/{cell.backbone}/{cell.explainer}.safetensors")
+        assert (cell.needs == state) == trainable
+        covered = {ROOT / cell.code, ROOT / cell.needs}
+        plumbing = {
+            ROOT / "methods" / f"{p}.py" for p in ("_base", "_cam", "_captum", "_attention")
+        }
+        plumbing.add(ROOT / "methods" / "__init__.py")
+        assert closure(ROOT / cell.code) <= covered | plumbing
+
+
+def test_backbones_with_the_same_weights_see_the_same_images(settings: Params) -> None:
+    assert settings.subset.classifier in settings.backbones
+    for spec in settings.backbones.values():
+        assert spec.size == settings.subset.size
+
+
+def test_locked_requirements_name_no_index() -> None:
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    assert all("==" in line.split(";")[0] for line in lines if line)
+    assert not any(line.startswith("-") or "://" in line for line in lines)
+
+
+def test_no_bytecode_or_large_file_is_tracked() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    for name in listed.stdout.splitlines():
+        path = ROOT / name
+        assert "__pycache__" not in name
+        assert not path.is_file() or path.stat().st_size < 2_000_000, f"{name} is too large"
