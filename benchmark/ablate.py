@@ -10,6 +10,7 @@ from benchmark.stage import run, seed_of
 def main(params: Params, variant: str) -> None:
     """Write the scores of a variant of params.yaml."""
     spec: Head = params.entry("ablation", variant)
+    explainer = train.build(params, spec)
     settings = [variant, params.seed, spec, params.backbones[spec.backbone], params.ablate]
     splits = ("train", "validation", "evaluation")
     work = store.Work(
@@ -17,7 +18,6 @@ def main(params: Params, variant: str) -> None:
         [*settings, params.explain, params.evaluate],
         [store.split_path(split) for split in splits],
     )
-    explainer = train.build(params, spec)
     train.fit(explainer, params.ablate, seed=params.seed, work=work, label=variant)
     split = read_split("evaluation")
     maps, _ = explain.explain(explainer, split, params.explain.batch_size, work, variant)

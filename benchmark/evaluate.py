@@ -75,7 +75,7 @@ def evaluate(
         after = probabilities(backbone, torch.cat(versions, dim=1).flatten(0, 1), batch_size)
         parts = after.unflatten(0, (len(pixels), -1)).split([v.shape[1] for v in versions], dim=1)
         for metric, part in zip(suite, parts, strict=True):
-            for values in metric.judge(before, part, split.predictions[batch]):
+            for values in metric.judge(before, part, before.argmax(dim=1)):
                 frames.append(
                     pd.DataFrame(
                         {

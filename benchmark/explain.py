@@ -20,12 +20,12 @@ from methods import Explainer, TrainableExplainer, check_maps
 def main(params: Params, cell: str) -> None:
     """Write the maps of a cell of params.yaml, and what they cost."""
     spec: Cell = params.entry("cells", cell)
+    explainer = build(params, spec)
     work = store.Work(
         "explain",
         [cell, spec, params.backbones[spec.backbone], params.explain],
         [store.split_path("evaluation"), spec.code, spec.needs],
     )
-    explainer = build(params, spec)
     maps, cost = explain(explainer, read_split("evaluation"), params.explain.batch_size, work, cell)
     store.write_array(store.maps_path(spec.backbone, spec.explainer), maps)
     store.write_json(store.cost_path(spec.backbone, spec.explainer), cost)
@@ -65,7 +65,7 @@ def explain(
     for batch in tqdm(list(split.batches(batch_size)), desc=label, unit="batch", disable=None):
         path = work.path(f"{batch.start:06d}.npz")
         if not path.exists():
-            chunk = explain_batch(explainer, split.images(batch), split.predictions[batch])
+            chunk = explain_batch(explainer, split.images(batch))
             with store.replacing(path) as beside, beside.open("wb") as file:
                 np.savez(file, **chunk)
         with np.load(path, allow_pickle=False) as saved:
@@ -81,12 +81,11 @@ def explain(
     return np.concatenate([c["maps"] for c in chunks]), cost
 
 
-def explain_batch(
-    explainer: Explainer, images: torch.Tensor, targets: torch.Tensor
-) -> dict[str, Any]:
-    """Maps of a batch with their cost; refuses maps that break the explainer's promise."""
+def explain_batch(explainer: Explainer, images: torch.Tensor) -> dict[str, Any]:
+    """Maps of a batch's predicted classes, with their cost; refuses maps that break a promise."""
     backbone = explainer.backbone
-    images, targets = images.to(backbone.device), targets.to(backbone.device)
+    images = images.to(backbone.device)
+    targets = backbone.predict(images)
     before = backbone.passes.forward, backbone.passes.backward
     memory = peak_memory(backbone.device)
     start = time.perf_counter()

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import pandas as pd
 import safetensors
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -21,14 +20,12 @@ class Split:
         pixels: uint8 (N, 3, H, W).
         objects: bool (N, H, W), where the object is.
         labels: int64 (N,), the class of the object.
-        predictions: int64 (N,), the class the subset's classifier names.
     """
 
     table: pd.DataFrame
     pixels: Tensor
     objects: Tensor
     labels: Tensor
-    predictions: Tensor
 
     def __len__(self) -> int:
         """The number of images."""
@@ -60,7 +57,6 @@ def write_split(name: str, split: Split) -> None:
         "pixels": split.pixels,
         "objects": split.objects,
         "labels": split.labels,
-        "predictions": split.predictions,
     }
     with store.replacing(store.split_path(name)) as beside:
         save_file(tensors, beside)
@@ -87,9 +83,3 @@ def read_split(name: str) -> Split:
             "as many; run `dvc repro --force subset` to make both"
         )
     return Split(table=table, **tensors)
-
-
-def predict(score: "torch.nn.Module", images: Tensor, batch_size: int) -> Tensor:
-    """The class (N,) a classifier names for each uint8 image (N, 3, H, W)."""
-    with torch.no_grad():
-        return torch.cat([score(as_pixels(b)).argmax(dim=1) for b in images.split(batch_size)])

@@ -70,7 +70,7 @@ def ablation_path(variant: str) -> Path:
 def replacing(path: Path) -> Iterator[Path]:
     """A path to write to, which becomes `path` if the block ends well and vanishes otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield beside
         beside.replace(path)
@@ -144,6 +144,9 @@ class Work:
         stage: its name.
         settings: what it depends on; anything JSON can hold.
         inputs: the files it depends on.
+
+    Raises:
+        ValueError: an input is missing.
     """
 
     def __init__(self, stage: str, settings: Any, inputs: list[Path]) -> None:
@@ -152,6 +155,10 @@ class Work:
         packages = [code / name for name in ("benchmark", "methods", "metrics")]
         sources = [path for package in packages for path in package.glob("*.py")]
         for path in sorted(sources) + inputs:
+            if not path.is_file():
+                raise ValueError(
+                    f"{stage} needs {path}, which is missing: run `dvc repro` to make it"
+                )
             with path.open("rb") as file:
                 state.update(hashlib.file_digest(file, "sha256").digest())
         self.folder = WORK / f"{stage}-{state.hexdigest()[:16]}"

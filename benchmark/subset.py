@@ -19,6 +19,9 @@ from methods import Backbone
 CANDIDATES = 32
 """Compositions made and classified at a time."""
 
+MAX_TRIES = 20
+"""Compositions tried for each image wanted before a classifier is held to be wrong."""
+
 
 def main(params: Params) -> None:
     """Write the three splits of the sample."""
@@ -61,12 +64,21 @@ def make_split(
     """The first `count` compositions of a split.
 
     Held-out splits take only compositions whose object the classifier names; training takes all.
+
+    Raises:
+        ValueError: the classifier hardly ever names the object.
     """
     compositions = candidates(name, cutouts, seed, size)
     rows: list[dict[str, object]] = []
     kept: list[Composition] = []
-    predictions: list[int] = []
+    tried = 0
     while len(kept) < count:
+        if tried >= MAX_TRIES * count:
+            raise ValueError(
+                f"{classifier.name} names the object on {len(kept)} of {tried} compositions: "
+                f"expected {count} for {name}, check its weights and preprocessing"
+            )
+        tried += CANDIDATES
         block = [next(compositions) for _ in range(CANDIDATES)]
         pixels = torch.from_numpy(np.stack([c.pixels for _, c in block]))
         scores = classifier.probabilities(as_pixels(pixels).to(classifier.device)).cpu()
@@ -76,7 +88,6 @@ def make_split(
             if (name != "train" and wrong) or len(kept) == count:
                 continue
             kept.append(composition)
-            predictions.append(prediction)
             rows.append(
                 {"id": f"{name}-{index:05d}"}
                 | composition.provenance()
@@ -88,7 +99,6 @@ def make_split(
         pixels=torch.from_numpy(np.stack([c.pixels for c in kept])),
         objects=torch.from_numpy(np.stack([c.mask for c in kept])),
         labels=torch.tensor([c.class_index for c in kept]),
-        predictions=torch.tensor(predictions),
     )
 
 

@@ -29,12 +29,12 @@ FULL = 100.0
 def main(params: Params, head: str) -> None:
     """Train the head `head` of params.yaml; write its state and its training curve."""
     spec: Head = params.entry("heads", head)
+    explainer = build(params, spec)
     work = store.Work(
         "train",
         [head, params.seed, spec, params.backbones[spec.backbone], params.train],
         [store.split_path("train"), store.split_path("validation")],
     )
-    explainer = build(params, spec)
     curve = fit(explainer, params.train, seed=params.seed, work=work, label=head)
     with store.replacing(store.state_path(spec.backbone, spec.explainer)) as beside:
         save_file(explainer.attention.state_dict(), beside)

@@ -108,6 +108,10 @@ class Backbone(nn.Module):
             probabilities: Tensor = self(pixels).softmax(dim=1)
         return probabilities
 
+    def predict(self, pixels: Tensor) -> Tensor:
+        """The class (B,) it names for each of the pixels (B, 3, H, W) in [0, 1]."""
+        return self.probabilities(pixels).argmax(dim=1)
+
     def layer(self, name: str) -> nn.Module:
         """The module called `name` (as in `named_modules`) of the network."""
         modules: dict[str, nn.Module] = dict(self.network.named_modules())

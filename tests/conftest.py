@@ -138,7 +138,6 @@ def make_split() -> MakeSplit:
             pixels=torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8),
             objects=torch.zeros(count, TINY, TINY, dtype=torch.bool),
             labels=torch.zeros(count, dtype=torch.int64),
-            predictions=torch.zeros(count, dtype=torch.int64),
         )
 
     return make

@@ -1,0 +1,44 @@
+"""The example of CONTRIBUTING.md works as it stands there."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def example(name: str) -> str:
+    """The code block that CONTRIBUTING.md puts below the comment naming it."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    found = re.search(rf"<!-- example: {re.escape(name)} -->\n```\w+\n(.*?)```", text, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def test_adding_an_explainer_is_a_file_and_a_line(tmp_path: Path) -> None:
+    for name in ("benchmark", "methods", "metrics", "tests", "dvc.yaml", "params.yaml"):
+        source = ROOT / name
+        ignore = shutil.ignore_patterns("__pycache__")
+        if source.is_dir():
+            shutil.copytree(source, tmp_path / name, ignore=ignore)
+        else:
+            shutil.copy(source, tmp_path)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / "methods" / "input_x_gradient.py").write_text(
+        example("methods/input_x_gradient.py")
+    )
+    line = example("params.yaml")
+    assert line.count("\n") == 1
+    params = (tmp_path / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(params.replace("\ncells:\n", f"\ncells:\n{line}"))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command += ["tests/methods/test_contract.py", "tests/test_layout.py"]
+    command += ["-k", "input_x_gradient or supported_pairs or params"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "supported_pairs" not in done.stdout
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert passed is not None
+    assert int(passed[1]) > 14

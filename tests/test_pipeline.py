@@ -1,0 +1,115 @@
+"""Every stage, end to end, on a few images: everything is written, and twice the same bytes."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from benchmark import ablate, evaluate, explain, params, plots, runtime, subset, tables, train
+
+ROOT = Path(__file__).parents[1]
+CELLS = ("ttame", "gradcam", "edges")
+MEASURED = ("seconds", "peak_memory_mb")
+
+
+def small() -> dict[str, Any]:
+    """The sample's parameters with few images, steps and cells."""
+    raw: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
+    raw["subset"]["images"] = {"train": 8, "validation": 4, "evaluation": 4}
+    for recipe in ("train", "ablate"):
+        raw[recipe] |= {"epochs": 1, "batch_size": 4}
+    raw["cells"] = {
+        f"efficientnet_lite0-{c}": raw["cells"][f"efficientnet_lite0-{c}"] for c in CELLS
+    }
+    raw["ablation"] = {"one_layer": raw["ablation"]["one_layer"]}
+    raw["runtime"] = {"batch": 2, "rounds": 1, "warmup": 0}
+    raw["tables"]["resamples"] = 50
+    raw["plots"]["grid_images"] = 2
+    return raw
+
+
+def run_all(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for name in ("data", "tests", "methods", "pyproject.toml"):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / "params.yaml").write_text(yaml.safe_dump(small(), sort_keys=False))
+    loaded = params.load()
+    subset.main(loaded)
+    train.main(loaded, "efficientnet_lite0-ttame")
+    for cell in loaded.cells:
+        explain.main(loaded, cell)
+        evaluate.main(loaded, cell)
+    ablate.main(loaded, "one_layer")
+    runtime.main(loaded)
+    tables.main(loaded)
+    plots.main(loaded)
+
+
+def digest(path: Path) -> str:
+    """Of a result file, without what was measured."""
+    if path.parts[-3] == "cost":
+        cost = json.loads(path.read_text())
+        return repr({key: value for key, value in cost.items() if key not in MEASURED})
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    run_all(first, monkeypatch)
+    run_all(second, monkeypatch)
+    files = sorted(p.relative_to(first) for p in (first / "results").rglob("*") if p.is_file())
+    again = sorted(p.relative_to(second) for p in (second / "results").rglob("*") if p.is_file())
+    assert files == again
+    timed = {"raw.json", "medians.json"}
+    stable = [f for f in files if f.name not in timed and "quality_runtime" not in f.name]
+    differing = [f for f in stable if digest(first / f) != digest(second / f)]
+    assert differing == []
+    check_results(first / "results")
+    assert not list((first / "work").iterdir())
+
+
+def check_results(results: Path) -> None:
+    scores = pd.read_csv(results / "scores" / "efficientnet_lite0" / "gradcam.csv")
+    assert len(scores) == 4 * (3 + 3 + 7 + 7)
+    comparison = pd.read_csv(results / "tables" / "comparison.csv")
+    assert len(comparison) == 3 * (20 + 2 + 2)
+    assert set(comparison["explainer"]) == set(CELLS)
+    gradcam = comparison[comparison["explainer"] == "gradcam"].set_index("metric")
+    assert gradcam.loc["images_forward", "value"] == 1
+    ad = scores[(scores["metric"] == "average_drop") & (scores["level"] == 50)]["value"].mean()
+    drop = gradcam.loc["average_drop"].set_index("level")["value"]
+    assert drop[50] == pytest.approx(ad, rel=1e-5)
+    ablation = pd.read_csv(results / "tables" / "ablation.csv")
+    assert set(ablation["explainer"]) == {"one_layer"}
+    medians = json.loads((results / "runtime" / "medians.json").read_text())["efficientnet_lite0"]
+    assert set(medians) == {*CELLS, "forward"}
+    assert medians["gradcam"]["seconds_2"] > 0
+    assert "node" not in json.loads((results / "runtime" / "raw.json").read_text())["machine_info"]
+    pictures = sorted((results / "plots").glob("*.png"))
+    assert len(pictures) == 6
+    for picture in pictures:
+        with Image.open(picture) as image:
+            assert len(image.convert("L").getcolors()) > 20
+        assert picture.with_suffix(".svg").read_text().startswith("<?xml")
+
+
+def test_nan_maps_stop_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    monkeypatch.chdir(source)
+    (source / "data").symlink_to(ROOT / "data")
+    (source / "params.yaml").write_text(yaml.safe_dump(small(), sort_keys=False))
+    loaded = params.load()
+    subset.main(loaded)
+    path = explain.store.maps_path("efficientnet_lite0", "edges")
+    maps = explain.np.full((4, 8, 8), explain.np.nan, "float32")
+    explain.store.write_array(path, maps)
+    with pytest.raises(ValueError, match="4 of 4 maps hold NaN"):
+        evaluate.main(loaded, "efficientnet_lite0-edges")
+    assert not (source / "results" / "scores").exists()
