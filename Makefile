@@ -42,6 +42,6 @@ clean: ## remove the environment and unfinished work, keep results and cache
 $(INSTALLED): requirements.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --python $(BIN)/python --requirement requirements.txt
+	$(BIN)/uv pip install --compile-bytecode --python $(BIN)/python --requirement requirements.txt
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps --editable .
 	touch $@

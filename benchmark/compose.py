@@ -12,7 +12,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-LONGER_SIDE = (0.45, 0.85)
+LONGER_SIDE = (0.3, 0.65)
 """The object's longer side as a share of the image's, drawn uniformly."""
 
 BACKGROUND_CONTRAST = (0.08, 0.22)

@@ -21,13 +21,18 @@ class AttentionMechanism(nn.Module):
         channels: C_i of each feature set.
         classes: K, the number of class maps.
         skip: add the features to the branch's output before the ReLU.
+        gain: factor of the fuser's initial weights.
     """
 
-    def __init__(self, channels: Sequence[int], classes: int, *, skip: bool = True) -> None:
+    def __init__(
+        self, channels: Sequence[int], classes: int, *, skip: bool = True, gain: float = 1.0
+    ) -> None:
         super().__init__()
         self.convs = nn.ModuleList(nn.Conv2d(c, c, 1) for c in channels)
         self.bns = nn.ModuleList(nn.BatchNorm2d(c) for c in channels)
         self.fuser = nn.Conv2d(sum(channels), classes, 1)
+        with torch.no_grad():
+            self.fuser.weight.mul_(gain)
         self.skip = skip
 
     def fused(self, features: Sequence[Tensor]) -> Tensor:

@@ -23,6 +23,8 @@ class TTAME(TrainableExplainer):
         tokens: what becomes of the CLS token of a transformer: `multiply` every patch token by
             it, channel by channel, or `drop` it. Without meaning for a CNN.
         cross_entropy, area, smoothness: weights of the loss terms.
+        gain: of the fuser's initial weights; 1 is the reference's. The larger a backbone's
+            features are, the more a short training needs it small: the sigmoid saturates at once.
         seed: of the initial weights.
     """
 
@@ -40,6 +42,7 @@ class TTAME(TrainableExplainer):
         cross_entropy: float = 1.5,
         area: float = 2.0,
         smoothness: float = 0.01,
+        gain: float = 1.0,
         seed: int = 0,
     ) -> None:
         super().__init__(backbone)
@@ -55,7 +58,7 @@ class TTAME(TrainableExplainer):
         channels = backbone.tapped_channels(self.layers)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            mechanism = AttentionMechanism(channels, backbone.classes, skip=skip)
+            mechanism = AttentionMechanism(channels, backbone.classes, skip=skip, gain=gain)
         self.attention = mechanism.eval().to(backbone.device)
 
     def __call__(self, images: Tensor, targets: Tensor) -> Tensor:

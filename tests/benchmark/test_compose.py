@@ -35,7 +35,7 @@ def test_mask_and_object_are_where_the_provenance_says(seed: int) -> None:
     assert made.pixels.dtype == np.uint8
     assert 0 <= made.left <= 96 - made.width
     assert 0 <= made.top <= 96 - made.height
-    assert 0.45 * 96 - 1 <= max(made.width, made.height) <= 0.85 * 96 + 1
+    assert 0.3 * 96 - 1 <= max(made.width, made.height) <= 0.65 * 96 + 1
     rows, columns = np.nonzero(made.mask)
     assert (rows.min(), rows.max()) == (made.top, made.top + made.height - 1)
     half = made.width / 2

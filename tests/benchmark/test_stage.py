@@ -36,7 +36,12 @@ def change(folder: Path, old: str, new: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "command", "message"),
     [
-        ("max_lr: 0.01", "lr: 0.1", ["benchmark.train", "efficientnet_lite0-ttame"], "unknown key"),
+        (
+            "max_lr: 0.003",
+            "lr: 0.1",
+            ["benchmark.train", "efficientnet_lite0-ttame"],
+            "unknown key",
+        ),
         (
             "seed: 0",
             "seed: 0",
