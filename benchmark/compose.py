@@ -12,7 +12,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-LONGER_SIDE = (0.3, 0.65)
+LONGER_SIDE = (0.4, 0.75)
 """The object's longer side as a share of the image's, drawn uniformly."""
 
 BACKGROUND_CONTRAST = (0.08, 0.22)

@@ -1,7 +1,7 @@
 """params.yaml, validated: unknown keys and values of the wrong type are errors."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -54,8 +54,12 @@ class BackboneSpec(Section):
 
 
 class Recipe(Section):
-    """How an attention mechanism is trained: SGD with Nesterov momentum, one-cycle schedule."""
+    """How an attention mechanism is trained: SGD with Nesterov momentum, one-cycle schedule.
 
+    `images` is how many of the training images are used, the first ones; all if null.
+    """
+
+    images: Positive | None = None
     epochs: Positive
     batch_size: Positive
     max_lr: Annotated[float, Field(gt=0)]
@@ -205,12 +209,7 @@ def _siblings(place: tuple[int | str, ...]) -> list[str]:
     """The keys that are known where the unknown key at `place` stands."""
     section: Any = Params
     for part in place[:-1]:
-        if isinstance(section, type) and issubclass(section, Section):
-            annotation = section.model_fields[str(part)].annotation
-        else:
-            annotation = section
-        arguments = getattr(annotation, "__args__", None)
-        section = arguments[-1] if arguments else annotation
-        if arguments is None and isinstance(annotation, type):
-            section = annotation
+        if part in section.model_fields:  # otherwise it is a name, such as a cell's
+            annotation = section.model_fields[part].annotation
+            section = annotation.__args__[-1] if get_origin(annotation) is dict else annotation
     return list(section.model_fields)

@@ -125,7 +125,7 @@ def read_scores(path: Path) -> pd.DataFrame:
         ValueError: missing, or with other columns.
     """
     try:
-        table = pd.read_csv(path, float_precision="round_trip")
+        table = pd.read_csv(path)
     except FileNotFoundError as error:
         raise ValueError(f"{path} not found: run `dvc repro` to make it") from error
     if list(table.columns) != SCORE_COLUMNS:

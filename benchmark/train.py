@@ -70,10 +70,11 @@ def fit(
         each epoch (and before the first) the AD at 100 % on the validation images.
     """
     train, validation = read_split("train"), read_split("validation")
-    steps = len(train) // recipe.batch_size
+    images = min(recipe.images or len(train), len(train))
+    steps = images // recipe.batch_size
     if steps == 0:
         raise ValueError(
-            f"train.batch_size is {recipe.batch_size}: expected at most the {len(train)} "
+            f"train.batch_size is {recipe.batch_size}: expected at most the {images} "
             "training images"
         )
     optimiser = sgd(explainer.attention, recipe)
@@ -87,7 +88,7 @@ def fit(
         rows = [{"step": 0, "epoch": 0, "validation_ad": validation_drop(explainer, validation)}]
     progress = tqdm(total=total, initial=len(rows) - 1, desc=label, unit="step", disable=None)
     with progress:
-        for batch in batches(len(train), recipe, seed, skip=len(rows) - 1):
+        for batch in batches(images, recipe, seed, skip=len(rows) - 1):
             row: dict[str, Any] = {"step": len(rows), "epoch": len(rows) / steps}
             row |= {"learning_rate": schedule.get_last_lr()[0]}
             row |= step(explainer, optimiser, train.images(batch))

@@ -49,9 +49,10 @@ def read_stamps(deb: Path) -> dict[str, bytes]:
     data = subprocess.run(["dpkg-deb", "--fsys-tarfile", deb], check=True, capture_output=True)
     with tarfile.open(fileobj=io.BytesIO(data.stdout)) as archive:
         return {
-            member.name.removeprefix(STAMPS): archive.extractfile(member).read()
+            member.name.removeprefix(STAMPS): file.read()
             for member in archive
             if member.name.startswith(STAMPS) and member.name.endswith(".png") and member.isfile()
+            if (file := archive.extractfile(member)) is not None
         }
 
 

@@ -35,7 +35,7 @@ def test_mask_and_object_are_where_the_provenance_says(seed: int) -> None:
     assert made.pixels.dtype == np.uint8
     assert 0 <= made.left <= 96 - made.width
     assert 0 <= made.top <= 96 - made.height
-    assert 0.3 * 96 - 1 <= max(made.width, made.height) <= 0.65 * 96 + 1
+    assert 0.4 * 96 - 1 <= max(made.width, made.height) <= 0.75 * 96 + 1
     rows, columns = np.nonzero(made.mask)
     assert (rows.min(), rows.max()) == (made.top, made.top + made.height - 1)
     half = made.width / 2
@@ -81,7 +81,8 @@ def test_the_sample_is_whole() -> None:
     assert len(cutouts) == 142
     assert len({c.class_index for c in cutouts}) == 115
     assert (table["confidence"] >= 0.5).all()
-    assert all(max(c.rgba.shape[:2]) <= 224 and c.rgba[..., 3].max() > 200 for c in cutouts)
+    assert all(max(c.rgba.shape[:2]) <= 224 for c in cutouts)
+    assert all((c.rgba[..., 3] >= 128).any() for c in cutouts)  # the glass is nowhere opaque
 
 
 def test_damaged_and_missing_files_are_refused(tmp_path: Path) -> None:

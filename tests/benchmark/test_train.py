@@ -39,7 +39,11 @@ def test_loss_falls_and_the_curve_is_whole(cnn: Backbone) -> None:
     assert curve["validation_ad"].notna().tolist() == [i % 4 == 0 for i in range(13)]
     weighted = 1.5 * curve["cross_entropy"] + 2 * curve["area"] + 0.01 * curve["smoothness"]
     assert np.allclose(curve["loss"].iloc[1:], weighted.iloc[1:], rtol=1e-5)
-    assert curve["learning_rate"].max() == pytest.approx(0.05, rel=1e-3)
+    rates = curve["learning_rate"].iloc[1:].tolist()
+    assert rates[0] == pytest.approx(0.05 / 25)
+    assert rates[-1] == pytest.approx(0.05 / 25 / 1e4)
+    assert 0.049 < max(rates) <= 0.05
+    assert rates == sorted(rates[:4]) + sorted(rates[4:], reverse=True)
 
 
 @pytest.mark.usefixtures("splits")

@@ -163,3 +163,12 @@ def test_wrong_state_is_refused_in_one_line(cnn: Backbone, tmp_path: Path) -> No
         TTAME(cnn).load_state(path)
     with pytest.raises(ValueError, match="cannot read the trained state"):
         TTAME(cnn).load_state(tmp_path / "missing.safetensors")
+
+
+def test_gain_scales_the_fuser_and_no_map_before_training(cnn: Backbone, pixels: Tensor) -> None:
+    plain, small = TTAME(cnn), TTAME(cnn, gain=0.25)
+    weights = [e.attention.fuser.weight for e in (plain, small)]
+    assert torch.equal(weights[1], weights[0] * 0.25)
+    assert torch.equal(plain.attention.convs[0].weight, small.attention.convs[0].weight)
+    targets = torch.tensor([0, 1, 2])
+    assert torch.allclose(plain(pixels, targets), small(pixels, targets), atol=1e-5)
