@@ -1,23 +1,37 @@
 """Every figure under results/plots/, as PNG and SVG with stable bytes."""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
 
 import metrics
 from benchmark import store
+from benchmark.images import read_split
 from benchmark.params import Params
 from benchmark.stage import run
+from metrics._masking import resize
 
 mpl.use("Agg")
 
 WIDTH = 9.0
 """Inches: readable at half size, that is in one column of a paper."""
+
+ARROWS = {True: "↑", False: "↓"}
+"""The good direction of a measure, by `higher_is_better`."""
+
+DPI = 120
+
+THUMBNAIL = 112
+"""Side of the pictures in the grid of heat maps, in pixels."""
 
 Styles = dict[str, tuple[tuple[float, float, float], str]]
 """Colour and marker of each explainer, the same in every figure."""
@@ -59,7 +73,7 @@ def save(figure: Figure, name: str) -> None:
         path: Path = store.PLOTS / f"{name}{suffix}"
         with store.replacing(path) as beside:
             figure.savefig(
-                beside, format=suffix[1:], bbox_inches="tight", dpi=150, metadata=metadata
+                beside, format=suffix[1:], bbox_inches="tight", dpi=DPI, metadata=metadata
             )
 
 
@@ -88,7 +102,6 @@ def interval(rows: pd.DataFrame) -> np.ndarray:
 
 def confidence(table: pd.DataFrame) -> Figure:
     """AD and IC as bars with intervals: a row a measure, a column a level."""
-    known = metrics.measures()
     names = ["average_drop", "increase_in_confidence"]
     levels = sorted(table.loc[table["metric"] == names[0], "level"].unique(), reverse=True)
     count = table["label"].nunique()
@@ -110,19 +123,16 @@ def confidence(table: pd.DataFrame) -> Figure:
             axis.set(ylabel="", xlabel="", xlim=(0, 100))
             if j > 0:
                 axis.set_yticklabels([])
-            axis.set_title(f"{known[name].label}, {level:g} % kept {arrow(name)}")
+            axis.set_title(f"{titled(name)} at {level:g} %")
     for axis in axes[-1]:
         axis.set_xlabel("%")
     return figure
 
 
-def arrow(measure: str) -> str:
-    """The good direction in words."""
-    return (
-        "(higher is better)"
-        if metrics.measures()[measure].higher_is_better
-        else "(lower is better)"
-    )
+def titled(measure: str) -> str:
+    """A measure's label with its good direction."""
+    found = metrics.measures()[measure]
+    return f"{found.label} {ARROWS[found.higher_is_better]}"
 
 
 def road(table: pd.DataFrame, styles: Styles) -> Figure:
@@ -138,7 +148,7 @@ def road(table: pd.DataFrame, styles: Styles) -> Figure:
                 rows["level"], rows["low"], rows["high"], color=colour, alpha=0.08, lw=0
             )
         axis.set(
-            title=f"{metrics.measures()[name].label} {arrow(name)}",
+            title=titled(name),
             xlabel="% of pixels removed",
             ylim=(0, 100),
         )
@@ -188,7 +198,7 @@ def quality_runtime(table: pd.DataFrame, runtime: pd.DataFrame, styles: Styles) 
         axis.set(
             xscale="log",
             xlabel="seconds an image",
-            title=f"{title} (lower is better)",
+            title=f"{title} {ARROWS[False]}",
             ylim=(0, None),
         )
     axes[0, 0].set_ylabel("%")
@@ -199,7 +209,6 @@ def quality_runtime(table: pd.DataFrame, runtime: pd.DataFrame, styles: Styles) 
 
 def ablation(table: pd.DataFrame) -> Figure:
     """AD and IC of every variant of T-TAME, with intervals."""
-    known = metrics.measures()
     variants = list(dict.fromkeys(table["explainer"]))
     figure, axes = canvas(1, 2, height=1.6 + 0.75 * len(variants))
     names = ("average_drop", "increase_in_confidence")
@@ -220,7 +229,7 @@ def ablation(table: pd.DataFrame) -> Figure:
                 capsize=3,
                 label=f"{level:g} % kept",
             )
-        axis.set(title=f"{known[name].label} {arrow(name)}", xlabel="%", xlim=(0, 100))
+        axis.set(title=titled(name), xlabel="%", xlim=(0, 100))
         axis.set_yticks(range(len(variants)), [v.replace("_", " ") for v in variants])
         axis.invert_yaxis()
     axes[0, 1].set_yticklabels([])
@@ -249,34 +258,34 @@ def training(curve: pd.DataFrame) -> Figure:
 
 def heat_maps(params: Params, backbone: str, labels: dict[tuple[str, str], str]) -> Figure:
     """Images x explainers: the maps over the images, as the metrics see them."""
-    import torch
-
-    from benchmark.images import read_split
-    from metrics._masking import resize
-
     split = read_split("evaluation")
     chosen = np.linspace(0, len(split) - 1, params.plots.grid_images).round().astype(int)
     images = split.images(torch.from_numpy(chosen)).permute(0, 2, 3, 1).numpy()
     cells = [c for c in params.cells.values() if c.backbone == backbone]
-    figure, axes = canvas(
-        len(chosen), len(cells) + 1, height=1.55 * len(chosen) + 0.6, width=1.5 * (len(cells) + 1)
-    )
+    width = 1.5 * (len(cells) + 1)
+    figure, axes = canvas(len(chosen), len(cells) + 1, height=1.5 * len(chosen) + 0.5, width=width)
     for column, title in enumerate(["image", *(labels[backbone, c.explainer] for c in cells)]):
         axes[0, column].set_title(title.replace(" ", "\n", 1), fontsize=11)
     for row, image in enumerate(images):
-        axes[row, 0].imshow(image)
-        name = str(split.table["class_name"].iloc[chosen[row]])
-        axes[row, 0].set_ylabel(name, fontsize=10)
+        axes[row, 0].imshow(thumbnail(image))
+        axes[row, 0].set_ylabel(str(split.table["class_name"].iloc[chosen[row]]), fontsize=10)
     for column, cell in enumerate(cells, start=1):
         maps = store.read_array(store.maps_path(backbone, cell.explainer))[chosen]
         resized = resize(torch.from_numpy(maps), images.shape[1:3]).numpy()
         for row, image in enumerate(images):
-            axes[row, column].imshow(image.mean(axis=2), cmap="gray", vmin=0, vmax=1)
-            axes[row, column].imshow(resized[row], cmap="inferno", vmin=0, vmax=1, alpha=0.6)
+            heat = mpl.colormaps["inferno"](resized[row])[..., :3]
+            overlay = 0.4 * image.mean(axis=2, keepdims=True) + 0.6 * heat
+            axes[row, column].imshow(thumbnail(overlay))
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
         axis.grid(False)
     return figure
+
+
+def thumbnail(image: NDArray[np.floating[Any]]) -> Image.Image:
+    """An image (H, W, 3) in [0, 1], small, so that the figure's files are."""
+    full = Image.fromarray((255 * image).round().astype(np.uint8))
+    return full.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
 
 
 if __name__ == "__main__":
