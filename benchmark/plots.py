@@ -28,9 +28,9 @@ WIDTH = 9.0
 ARROWS = {True: "↑", False: "↓"}
 """The good direction of a measure, by `higher_is_better`."""
 
-DPI = 120
+DPI = 110
 
-THUMBNAIL = 112
+THUMBNAIL = 96
 """Side of the pictures in the grid of heat maps, in pixels."""
 
 Styles = dict[str, tuple[tuple[float, float, float], str]]
@@ -267,7 +267,7 @@ def heat_maps(params: Params, backbone: str, labels: dict[tuple[str, str], str])
     for column, title in enumerate(["image", *(labels[backbone, c.explainer] for c in cells)]):
         axes[0, column].set_title(title.replace(" ", "\n", 1), fontsize=11)
     for row, image in enumerate(images):
-        axes[row, 0].imshow(thumbnail(image))
+        axes[row, 0].imshow(thumbnail(image), interpolation="none")
         axes[row, 0].set_ylabel(str(split.table["class_name"].iloc[chosen[row]]), fontsize=10)
     for column, cell in enumerate(cells, start=1):
         maps = store.read_array(store.maps_path(backbone, cell.explainer))[chosen]
@@ -275,7 +275,7 @@ def heat_maps(params: Params, backbone: str, labels: dict[tuple[str, str], str])
         for row, image in enumerate(images):
             heat = mpl.colormaps["inferno"](resized[row])[..., :3]
             overlay = 0.4 * image.mean(axis=2, keepdims=True) + 0.6 * heat
-            axes[row, column].imshow(thumbnail(overlay))
+            axes[row, column].imshow(thumbnail(overlay), interpolation="none")
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
         axis.grid(False)
