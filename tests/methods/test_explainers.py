@@ -19,7 +19,7 @@ from methods._base import normalise
 from methods.centre_gaussian import CentreGaussian
 from methods.edges import Edges
 from methods.gradcam import GradCAM
-from methods.gradcampp import GradCAMPP
+from methods.gradcampp import GradCAMPlusPlus
 from methods.integrated_gradients import IntegratedGradients
 from methods.random_map import RandomMap
 from methods.rise import RISE
@@ -28,7 +28,7 @@ TARGETS = torch.tensor([0, 3, 1])
 
 
 @pytest.mark.parametrize(
-    ("ours", "library"), [(GradCAM, LibraryGradCAM), (GradCAMPP, LibraryGradCAMPlusPlus)]
+    ("ours", "library"), [(GradCAM, LibraryGradCAM), (GradCAMPlusPlus, LibraryGradCAMPlusPlus)]
 )
 def test_cams_are_the_librarys(
     lite0: Backbone, photographs: tuple[Tensor, Tensor], ours: type[Explainer], library: type
