@@ -37,7 +37,7 @@ def change(folder: Path, old: str, new: str) -> None:
     ("old", "new", "command", "message"),
     [
         (
-            "max_lr: 0.003",
+            "max_lr: 0.001",
             "lr: 0.1",
             ["benchmark.train", "efficientnet_lite0-ttame"],
             "unknown key",

@@ -47,10 +47,10 @@ def test_same_seed_same_bytes(lite0: Backbone, cutouts: list[Cutout]) -> None:
 
 
 def test_every_object_once_before_any_twice(cutouts: list[Cutout]) -> None:
-    stream = subset.candidates("train", cutouts[:5], 0, 64)
-    names = [next(stream)[1].cutout.name for _ in range(15)]
-    assert [len(set(names[i : i + 5])) for i in (0, 5, 10)] == [5, 5, 5]
-    assert names[:5] != names[5:10]
+    stream = subset.candidates("train", cutouts[:9], 0, 64)
+    names = [next(stream)[1].cutout.name for _ in range(27)]
+    assert [len(set(names[i : i + 9])) for i in (0, 9, 18)] == [9, 9, 9]
+    assert names[:9] != names[9:18]
 
 
 def test_a_repeated_composition_is_refused(lite0: Backbone, cutouts: list[Cutout]) -> None:
