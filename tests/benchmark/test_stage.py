@@ -38,7 +38,7 @@ def change(folder: Path, old: str, new: str) -> None:
     [
         (
             "max_lr: 0.001",
-            "lr: 0.1",
+            "max_lr: 0.001\n  lr: 0.1",
             ["benchmark.train", "efficientnet_lite0-ttame"],
             "unknown key",
         ),
