@@ -1,10 +1,9 @@
 """One variant of the ablation study: train it, explain with it, score it."""
 
-import metrics
 from benchmark import evaluate, explain, store, train
 from benchmark.images import read_split
 from benchmark.params import Head, Params
-from benchmark.stage import run, seed_of
+from benchmark.stage import run
 
 
 def main(params: Params, variant: str) -> None:
@@ -15,16 +14,23 @@ def main(params: Params, variant: str) -> None:
     splits = ("train", "validation", "evaluation")
     work = store.Work(
         "ablate",
-        [*settings, params.explain, params.evaluate],
+        [*settings, params.explain, params.evaluate, params.mode],
         [store.split_path(split) for split in splits],
     )
     train.fit(explainer, params.ablate, seed=params.seed, work=work, label=variant)
     split = read_split("evaluation")
-    maps, _ = explain.explain(explainer, split, params.explain.batch_size, work, variant)
-    suite = [metrics.build(name, s) for name, s in params.evaluate.metrics.items()]
-    seeds = [seed_of(params.seed, "evaluate", image) for image in split.ids]
+    maps, _ = explain.explain(explainer, split, params.explain, work, variant)
+    suite = evaluate.build_suite(params.evaluate, params.mode, explainer.backbone, trained=True)
+    seeds = evaluate.image_seeds(params.seed, split)
     scores = evaluate.evaluate(
-        suite, explainer.backbone, split, maps, seeds, params.evaluate.batch_size, variant
+        [metric for metric in suite if metric.in_reference],
+        explainer.backbone,
+        split,
+        maps,
+        seeds,
+        params.mode,
+        params.evaluate.batch_size,
+        variant,
     )
     scores.insert(0, "backbone", spec.backbone)
     scores.insert(1, "explainer", variant)

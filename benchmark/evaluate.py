@@ -1,5 +1,10 @@
 """Score the maps of one cell: one row an image, measure and level."""
 
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import torch
@@ -10,33 +15,47 @@ from tqdm import tqdm
 import metrics
 from benchmark import backbones, store
 from benchmark.images import Split, read_split
-from benchmark.params import Cell, Params
+from benchmark.params import Cell, Evaluate, Params
 from benchmark.stage import run, seed_of
 from methods import Backbone
-from metrics import Metric
+from metrics import MODES, Maps, Metric, Perturbation, Reading
 
-IMAGES = 8
-"""Images perturbed at a time."""
+PERTURBED = 256
+"""Perturbed images held at a time, unless a single image has more versions."""
 
 
 def main(params: Params, cell: str) -> None:
     """Write the scores of a cell of params.yaml."""
     spec: Cell = params.entry("cells", cell)
-    maps_path = store.maps_path(spec.backbone, spec.explainer)
-    maps = store.read_array(maps_path)
     split = read_split("evaluation")
-    refuse_bad_maps(maps, len(split), str(maps_path))
-    suite = [metrics.build(name, s) for name, s in params.evaluate.metrics.items()]
+    maps = read_maps(spec, len(split), count_nan=params.explain.nan_maps == "count")
     backbone = backbones.build(spec.backbone, params.backbones[spec.backbone])
-    seeds = [seed_of(params.seed, "evaluate", image) for image in split.ids]
-    scores = evaluate(suite, backbone, split, maps, seeds, params.evaluate.batch_size, cell)
+    suite = build_suite(params.evaluate, params.mode, backbone, trained=cell in params.heads)
+    seeds = image_seeds(params.seed, split)
+    scores = evaluate(
+        suite, backbone, split, maps, seeds, params.mode, params.evaluate.batch_size, cell
+    )
     scores.insert(0, "backbone", spec.backbone)
     scores.insert(1, "explainer", spec.explainer)
     store.write_csv(store.scores_path(spec.backbone, spec.explainer), scores)
 
 
-def refuse_bad_maps(maps: NDArray[np.float32], images: int, source: str) -> None:
-    """Refuse maps that are not one finite map an image.
+def read_maps(cell: Cell, images: int, *, count_nan: bool) -> NDArray[np.float32]:
+    """The maps of a cell.
+
+    Raises:
+        ValueError: missing, damaged, or not what `refuse_bad_maps` expects.
+    """
+    path = store.maps_path(cell.backbone, cell.explainer)
+    maps = store.read_array(path)
+    refuse_bad_maps(maps, images, str(path), count_nan=count_nan)
+    return maps
+
+
+def refuse_bad_maps(
+    maps: NDArray[np.float32], images: int, source: str, *, count_nan: bool
+) -> None:
+    """Refuse maps that are not one finite map an image, or let those with NaN be counted.
 
     Raises:
         ValueError: names the file, the value and what was expected.
@@ -44,13 +63,58 @@ def refuse_bad_maps(maps: NDArray[np.float32], images: int, source: str) -> None
     if maps.ndim != 3 or len(maps) != images:
         raise ValueError(f"{source} has shape {maps.shape}: expected ({images}, h, w)")
     bad = ~np.isfinite(maps).all(axis=(1, 2))
-    if bad.any():
+    if bad.any() and not count_nan:
         raise ValueError(
             f"{source}: {int(bad.sum())} of {images} maps hold NaN or infinite values, the first "
-            f"is map {int(bad.argmax())}: expected finite values, run `dvc repro` to make them anew"
+            f"is map {int(bad.argmax())}: expected finite values, run `dvc repro` to make them "
+            "anew, or set explain.nan_maps to count"
         )
-    if maps.min() < 0 or maps.max() > 1:
-        raise ValueError(f"{source} ranges from {maps.min()} to {maps.max()}: expected [0, 1]")
+    good = maps[~bad]
+    if good.size and (good.min() < 0 or good.max() > 1):
+        raise ValueError(f"{source} ranges from {good.min()} to {good.max()}: expected [0, 1]")
+
+
+def image_seeds(seed: int, split: Split) -> list[int]:
+    """The seed of each image of a split for ties and noise; from its id alone."""
+    return [seed_of(seed, "evaluate", image) for image in split.ids]
+
+
+def build_suite(
+    settings: Evaluate, mode: str, backbone: Backbone, *, trained: bool
+) -> list[Metric]:
+    """The metrics of params.yaml in a mode; in `reference` those its code has.
+
+    Args:
+        settings: the metrics and their settings.
+        mode: `corrected` or `reference`.
+        backbone: whose normalisation the reference adds ROAD's noise in.
+        trained: whether the explainer is trained: on CNNs the reference adds their noise to raw
+            pixels, everybody else's to normalised ones.
+    """
+    chosen = {
+        name: given
+        for name, given in settings.metrics.items()
+        if mode == "corrected" or metrics.load(name).in_reference
+    }
+    if mode == "reference" and "road" in chosen:
+        raw = trained and backbone.family == "cnn"
+        chosen["road"] = chosen["road"] | reference_noise(chosen["road"], backbone, raw=raw)
+    return [metrics.build(name, given) for name, given in chosen.items()]
+
+
+def reference_noise(road: dict[str, Any], backbone: Backbone, *, raw: bool) -> dict[str, Any]:
+    """ROAD's noise and its empty image as in the reference, in pixels of [0, 1].
+
+    There an image without any known pixel is zero before the noise: black in raw pixels, the mean
+    colour in normalised ones.
+    """
+    if raw:
+        return {"empty": 0.0}
+    std = backbone.std.flatten().tolist()
+    return {
+        "noise": [road.get("noise", 0.01) * s for s in std],
+        "empty": backbone.mean.flatten().tolist(),
+    }
 
 
 def evaluate(
@@ -59,43 +123,93 @@ def evaluate(
     split: Split,
     maps: NDArray[np.float32],
     seeds: list[int],
+    mode: str,
     batch_size: int,
     label: str,
 ) -> pd.DataFrame:
     """Scores of maps (N, h, w) of a split, with the columns image, metric, level, value, weights.
 
-    The perturbed images of all metrics share their forward passes.
+    The images and their perturbed versions for all metrics share their forward passes, in full
+    batches. Nothing but the network's own rounding depends on the size of a batch, on the order
+    of the images or on which of them are scored together.
     """
-    frames = []
-    for batch in tqdm(list(split.batches(IMAGES)), desc=label, unit="batch", disable=None):
-        pixels = split.images(batch)
-        chosen = torch.from_numpy(maps[batch])
-        versions = [m.perturb(pixels, chosen, seeds[batch]) for m in suite]
-        before = probabilities(backbone, pixels, batch_size)
-        after = probabilities(backbone, torch.cat(versions, dim=1).flatten(0, 1), batch_size)
-        parts = after.unflatten(0, (len(pixels), -1)).split([v.shape[1] for v in versions], dim=1)
-        for metric, part in zip(suite, parts, strict=True):
-            for values in metric.judge(before, part, before.argmax(dim=1)):
-                frames.append(
-                    pd.DataFrame(
-                        {
-                            "image": split.ids[batch],
-                            "metric": values.measure,
-                            "level": values.level,
-                            "value": values.per_image.numpy(),
-                        }
-                    )
-                )
-    scores = pd.concat(frames).sort_values(
-        ["image", "metric", "level"], ascending=[True, True, True], kind="stable"
-    )
+    perturbing = [m for m in suite if isinstance(m, Perturbation)]
+    reading = [m for m in suite if isinstance(m, Reading)]
+    count = 1 + sum(m.versions for m in perturbing)
+    batches = list(split.batches(max(1, PERTURBED // count)))
+    waiting: deque[Maps] = deque()
+
+    def versions() -> Iterator[Tensor]:
+        for batch in batches:
+            chosen = torch.from_numpy(maps[batch]).to(backbone.device)
+            own = MODES[mode](chosen, split.pixels.shape[2:], seeds[batch])
+            waiting.append(own)
+            pixels = split.images(batch).to(backbone.device)
+            yield pixels
+            for metric in perturbing:
+                yield metric.perturb(pixels, own).flatten(0, 1)
+
+    rows: list[tuple[str, str, float | None, float]] = []
+    answers = probabilities(backbone, versions(), batch_size)
+    for batch in tqdm(batches, desc=label, unit="batch", disable=None):
+        before = next(answers)
+        after = [next(answers).unflatten(0, (len(before), -1)) for _ in perturbing]
+        own = waiting.popleft()
+        found = [m.read(own, split.objects[batch].to(backbone.device)) for m in reading]
+        found += [
+            m.judge(before, part, before.argmax(dim=1))
+            for m, part in zip(perturbing, after, strict=True)
+        ]
+        rows += [
+            (image, values.measure, values.level, value)
+            for values in chain.from_iterable(found)
+            for image, value in zip(
+                split.ids[batch], own.settle(values.per_image).tolist(), strict=True
+            )
+        ]
+    scores = pd.DataFrame(rows, columns=["image", "metric", "level", "value"])
+    scores = scores.sort_values(["image", "metric", "level"], kind="stable")
     return scores.assign(weights=backbone.digest[:12])
 
 
-def probabilities(backbone: Backbone, pixels: Tensor, batch_size: int) -> Tensor:
-    """Class probabilities (N, K), on the CPU, of pixels (N, 3, H, W)."""
-    parts = [backbone.probabilities(p.to(backbone.device)).cpu() for p in pixels.split(batch_size)]
-    return torch.cat(parts)
+def probabilities(backbone: Backbone, parts: Iterable[Tensor], batch_size: int) -> Iterator[Tensor]:
+    """Class probabilities (n, K) of each of `parts` (n, 3, H, W), one part after the other.
+
+    Batches are full: they go on from one part to the next. A part is yielded as soon as all of
+    it has been through the network.
+    """
+    lengths: deque[int] = deque()
+    answered: list[Tensor] = []
+
+    def finished() -> Iterator[Tensor]:
+        while lengths and lengths[0] <= sum(map(len, answered)):
+            done, rest = torch.cat(answered).tensor_split([lengths.popleft()])
+            answered[:] = [rest]
+            yield done
+
+    for batch in full_batches(parts, batch_size, lengths):
+        answered.append(backbone.probabilities(batch))
+        yield from finished()
+    yield from finished()
+
+
+def full_batches(parts: Iterable[Tensor], batch_size: int, lengths: deque[int]) -> Iterator[Tensor]:
+    """The rows of `parts` in batches of `batch_size`, the last as it comes.
+
+    The length of each part is appended to `lengths` when the part is taken.
+    """
+    rest: list[Tensor] = []
+    for part in parts:
+        lengths.append(len(part))
+        missing = batch_size - sum(map(len, rest))
+        for piece in (part[:missing], *part[missing:].split(batch_size)):
+            if len(piece):
+                rest.append(piece)
+            if sum(map(len, rest)) == batch_size:
+                yield torch.cat(rest) if len(rest) > 1 else piece
+                rest = []
+    if rest:
+        yield torch.cat(rest)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from tqdm import tqdm
 import methods
 from benchmark import backbones, store
 from benchmark.images import Split, read_split
-from benchmark.params import Cell, Params
+from benchmark.params import Cell, Explain, Params
 from benchmark.stage import run
 from methods import Explainer, TrainableExplainer, check_maps
 
@@ -20,20 +20,23 @@ from methods import Explainer, TrainableExplainer, check_maps
 def main(params: Params, cell: str) -> None:
     """Write the maps of a cell of params.yaml, and what they cost."""
     spec: Cell = params.entry("cells", cell)
-    explainer = build(params, spec)
+    explainer = build(params, spec, params.mode)
     work = store.Work(
         "explain",
-        [cell, spec, params.backbones[spec.backbone], params.explain],
+        [cell, spec, params.backbones[spec.backbone], params.explain, params.mode],
         [store.split_path("evaluation"), spec.code, spec.needs],
     )
-    maps, cost = explain(explainer, read_split("evaluation"), params.explain.batch_size, work, cell)
+    maps, cost = explain(explainer, read_split("evaluation"), params.explain, work, cell)
     store.write_array(store.maps_path(spec.backbone, spec.explainer), maps)
     store.write_json(store.cost_path(spec.backbone, spec.explainer), cost)
     work.done()
 
 
-def build(params: Params, cell: Cell) -> Explainer:
-    """The explainer of a cell, with its trained state if it is trainable."""
+def build(params: Params, cell: Cell, mode: str) -> Explainer:
+    """The explainer of a cell, with its trained state if it is trainable.
+
+    In the mode `reference` it has the settings the T-TAME reference gives it.
+    """
     cls = methods.load(cell.load or cell.explainer)
     backbone = backbones.build(cell.backbone, params.backbones[cell.backbone])
     settings = cell.settings
@@ -45,6 +48,8 @@ def build(params: Params, cell: Cell) -> Explainer:
                 "explainer takes them from heads in params.yaml, move them there"
             )
         settings = head.settings
+    if mode == "reference":
+        settings = settings | cls.reference_settings
     explainer = methods.build(cls, backbone, settings)
     if isinstance(explainer, TrainableExplainer):
         explainer.load_state(store.state_path(cell.backbone, cell.explainer))
@@ -52,7 +57,7 @@ def build(params: Params, cell: Cell) -> Explainer:
 
 
 def explain(
-    explainer: Explainer, split: Split, batch_size: int, work: store.Work, label: str
+    explainer: Explainer, split: Split, settings: Explain, work: store.Work, label: str
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
     """Explain the predicted class of every image of a split, from where `work` left off.
 
@@ -62,10 +67,13 @@ def explain(
         growth of the process's peak memory in MB.
     """
     chunks = []
-    for batch in tqdm(list(split.batches(batch_size)), desc=label, unit="batch", disable=None):
+    batches = list(split.batches(settings.batch_size))
+    for batch in tqdm(batches, desc=label, unit="batch", disable=None):
         path = work.path(f"{batch.start:06d}.npz")
         if not path.exists():
-            chunk = explain_batch(explainer, split.images(batch))
+            chunk = explain_batch(
+                explainer, split.images(batch), count_nan=settings.nan_maps == "count"
+            )
             with store.replacing(path) as beside, beside.open("wb") as file:
                 np.savez(file, **chunk)
         with np.load(path, allow_pickle=False) as saved:
@@ -81,8 +89,11 @@ def explain(
     return np.concatenate([c["maps"] for c in chunks]), cost
 
 
-def explain_batch(explainer: Explainer, images: torch.Tensor) -> dict[str, Any]:
-    """Maps of a batch's predicted classes, with their cost; refuses maps that break a promise."""
+def explain_batch(explainer: Explainer, images: torch.Tensor, *, count_nan: bool) -> dict[str, Any]:
+    """Maps of a batch's predicted classes, with their cost; refuses maps that break a promise.
+
+    With `count_nan` NaN and infinite values pass: evaluate counts them.
+    """
     backbone = explainer.backbone
     images = images.to(backbone.device)
     targets = backbone.predict(images)
@@ -92,7 +103,7 @@ def explain_batch(explainer: Explainer, images: torch.Tensor) -> dict[str, Any]:
     maps = explainer(images, targets)
     array = maps.cpu().numpy()
     seconds = time.perf_counter() - start
-    check_maps(maps, images)
+    check_maps(maps.nan_to_num(0.0, 0.0, 0.0) if count_nan else maps, images)
     return {
         "maps": array,
         "forward": backbone.passes.forward - before[0],

@@ -92,9 +92,14 @@ class Cell(Section):
 
 
 class Explain(Section):
-    """Images explained at a time, and between two points to resume from."""
+    """Images explained at a time, and between two points to resume from.
+
+    `nan_maps` says what to do with a map that holds NaN or infinite values: `refuse` it, which
+    stops the stage, or `count` it, which scores it as a constant one and reports how many.
+    """
 
     batch_size: Positive
+    nan_maps: Literal["refuse", "count"]
 
 
 class Evaluate(Section):
@@ -126,9 +131,14 @@ class Plots(Section):
 
 
 class Params(Section):
-    """All of params.yaml."""
+    """All of params.yaml.
+
+    `mode` is the arithmetic of explain and evaluate: `corrected`, or `reference`, which repeats
+    the T-TAME reference's for comparison with published numbers.
+    """
 
     seed: int
+    mode: Literal["corrected", "reference"]
     subset: Subset
     backbones: dict[str, BackboneSpec]
     train: Recipe
@@ -193,7 +203,9 @@ def load(path: Path = PARAMS) -> Params:
 
 
 def _first(error: ValidationError) -> str:
-    problem = error.errors()[0]
+    problems = error.errors()
+    unknown = [p for p in problems if p["type"] == "extra_forbidden"]
+    problem = [*unknown, *problems][0]
     place = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return f"unknown key {place!r}: expected one of {', '.join(_siblings(problem['loc']))}"

@@ -18,7 +18,7 @@ from benchmark import store
 from benchmark.images import read_split
 from benchmark.params import Params
 from benchmark.stage import run
-from metrics._masking import resize
+from metrics import Maps
 
 mpl.use("Agg")
 
@@ -271,7 +271,7 @@ def heat_maps(params: Params, backbone: str, labels: dict[tuple[str, str], str])
         axes[row, 0].set_ylabel(str(split.table["class_name"].iloc[chosen[row]]), fontsize=10)
     for column, cell in enumerate(cells, start=1):
         maps = store.read_array(store.maps_path(backbone, cell.explainer))[chosen]
-        resized = resize(torch.from_numpy(maps), images.shape[1:3]).numpy()
+        resized = Maps(torch.from_numpy(maps), images.shape[1:3], chosen.tolist()).resized.numpy()
         for row, image in enumerate(images):
             heat = mpl.colormaps["inferno"](resized[row])[..., :3]
             overlay = 0.4 * image.mean(axis=2, keepdims=True) + 0.6 * heat

@@ -23,7 +23,8 @@ PLOTS = RESULTS / "plots"
 RUNTIME = RESULTS / "runtime"
 
 SCORE_COLUMNS = ["backbone", "explainer", "image", "metric", "level", "value", "weights"]
-"""One row an image and value. `level` is in per cent, `weights` the digest of the backbone."""
+"""One row an image and value. `level` is in per cent, empty for a measure without levels;
+`weights` is the digest of the backbone's weights and preprocessing."""
 
 
 def split_path(split: str) -> Path:
@@ -59,6 +60,11 @@ def cost_path(backbone: str, explainer: str) -> Path:
 def scores_path(backbone: str, explainer: str) -> Path:
     """The per-image scores of a cell."""
     return RESULTS / "scores" / backbone / f"{explainer}.csv"
+
+
+def delta_path(backbone: str, explainer: str) -> Path:
+    """What the mode `reference` changes in the scores of a cell."""
+    return RESULTS / "delta" / backbone / f"{explainer}.csv"
 
 
 def ablation_path(variant: str) -> Path:
@@ -118,16 +124,25 @@ def read_array(path: Path) -> NDArray[Any]:
     return array
 
 
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a table.
+
+    Raises:
+        ValueError: missing.
+    """
+    try:
+        return pd.read_csv(path)
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} not found: run `dvc repro` to make it") from error
+
+
 def read_scores(path: Path) -> pd.DataFrame:
     """Read per-image scores.
 
     Raises:
         ValueError: missing, or with other columns.
     """
-    try:
-        table = pd.read_csv(path)
-    except FileNotFoundError as error:
-        raise ValueError(f"{path} not found: run `dvc repro` to make it") from error
+    table = read_table(path)
     if list(table.columns) != SCORE_COLUMNS:
         found, expected = ", ".join(table.columns), ", ".join(SCORE_COLUMNS)
         raise ValueError(f"{path} has the columns {found}: expected {expected}")

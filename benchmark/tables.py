@@ -5,19 +5,46 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import bootstrap
 
 import metrics
 from benchmark import store
 from benchmark.params import Params
 from benchmark.params import Tables as Settings
 from benchmark.stage import run
+from benchmark.statistics import matrix, means, pairs, ranks
 from metrics import Measure
 
 LONG_COLUMNS = ["backbone", "explainer", "metric", "level", "value", "low", "high", "n"]
 
 COSTS = {"images_forward": "Images forward", "images_backward": "Images backward"}
 """Costs shown in the comparison, with their labels."""
+
+KNOWN = metrics.measures()
+
+AVERAGED = [measure.name for measure in metrics.load("road").measures]
+"""Measures of which the tables show the mean over levels."""
+
+PROTOCOL = ["average_drop+increase_in_confidence", "road_morf_mean", "road_lerf_mean"]
+"""The measures of the T-TAME paper."""
+
+RANKED = [*PROTOCOL, "average_gain", "deletion_black", "insertion_blur", "energy_pointing_game"]
+"""The measures by which the printed table ranks the explainers."""
+
+PRINTED = {
+    "comparison": [*PROTOCOL, *COSTS],
+    "faithfulness": [
+        "average_gain",
+        *(m.name for m in metrics.load("deletion_insertion").measures),
+        "comprehensiveness_mean",
+        "sufficiency_mean",
+    ],
+    "maps": [
+        measure.name
+        for name in ("localisation", "complexity", "degeneracy")
+        for measure in metrics.load(name).measures
+    ],
+}
+"""The printed tables of the explainers and what they show of the comparison."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +61,24 @@ class Column:
         """The label with the arrow of the good direction."""
         return f"{self.label} {'↑' if self.higher_is_better else '↓'}"
 
+    def text(self, value: float) -> str:
+        """A value of this column: per cent with one decimal, shares of one with three."""
+        return f"{value:.3f}" if self.of_one else f"{value:.1f}"
+
+    def end(self, value: float) -> str:
+        """An end of an interval."""
+        return f"{value:.2f}" if self.of_one else f"{value:.0f}"
+
+    @property
+    def of_one(self) -> bool:
+        """Whether the values are shares of one, not per cent."""
+        return self.metric not in COSTS and measure_of(self.metric).bounds == (0, 1)
+
+
+def measure_of(name: str) -> Measure:
+    """The measure called `name`, or whose mean over levels NAME_mean is."""
+    return KNOWN[name if name in KNOWN else name.removesuffix("_mean")]
+
 
 def main(params: Params) -> None:
     """Write results/tables/ and results/summary.json."""
@@ -41,16 +86,28 @@ def main(params: Params) -> None:
         store.read_scores(store.scores_path(c.backbone, c.explainer)) for c in params.cells.values()
     ]
     variants = [store.read_scores(store.ablation_path(key)) for key in params.ablation]
-    known = metrics.measures()
     costs = pd.concat(
         [read_cost(c.backbone, c.explainer) for c in params.cells.values()], ignore_index=True
     )
     labels = dict(zip(costs["explainer"], costs.pop("label"), strict=True))
-    comparison = summarise(cells, params.tables, params.seed)
-    comparison = pd.concat([comparison, costs], ignore_index=True)[LONG_COLUMNS]
-    ablation = summarise(variants, params.tables, params.seed)[LONG_COLUMNS]
-    write("comparison", comparison, known, labels.__getitem__)
-    write("ablation", ablation, known, lambda variant: variant.replace("_", " "))
+    scored = summarise(cells, params.tables, params.seed)
+    comparison = pd.concat([scored, costs], ignore_index=True)[LONG_COLUMNS]
+    ablation = summarise(variants, params.tables, params.seed)
+    write_long("comparison", comparison)
+    for name, columns in PRINTED.items():
+        write_printed(name, comparison, columns, labels.__getitem__)
+    write_long("ablation", ablation)
+    write_printed("ablation", ablation, PROTOCOL, lambda variant: variant.replace("_", " "))
+    write_long("pairs", by_backbone(cells, lambda t: pairs(t, params.tables, params.seed)))
+    good = {c: measure_of(c).higher_is_better for c in scored["metric"].unique()}
+    placed = by_backbone(cells, lambda t: ranks(t, good, params.tables.confidence))
+    write_long("ranks", placed)
+    write_text_table("ranks", rank_table(placed, labels))
+    deltas = pd.concat(
+        [store.read_table(store.delta_path(c.backbone, c.explainer)) for c in params.cells.values()]
+    )
+    write_long("delta", deltas)
+    write_text_table("delta", delta_table(deltas, labels))
     store.write_json(store.RESULTS / "summary.json", summary(comparison))
 
 
@@ -67,36 +124,29 @@ def summarise(scores: Iterable[pd.DataFrame], settings: Settings, seed: int) -> 
     """
     scores = list(scores)
     refuse_mixture(scores)
-    rows = []
+    parts = []
     for cell in scores:
-        means = cell.pivot_table(index="image", columns="metric", values="value")
-        means = means[[m for m in means if m.startswith("road")]].add_suffix("_mean")
-        table = cell.pivot_table(index="image", columns=["metric", "level"], values="value")
-        matrix = pd.concat([table, means], axis=1)
-        interval = bootstrap(
-            (matrix.to_numpy(),),
-            np.mean,
-            axis=0,
-            n_resamples=settings.resamples,
-            confidence_level=settings.confidence,
-            method="percentile",
-            rng=np.random.default_rng(seed),
-        ).confidence_interval
-        for i, name in enumerate(matrix.columns):
-            metric, level = name if isinstance(name, tuple) else (name, None)
-            rows.append(
-                {
-                    "backbone": cell["backbone"].iloc[0],
-                    "explainer": cell["explainer"].iloc[0],
-                    "metric": metric,
-                    "level": level,
-                    "value": matrix.iloc[:, i].mean(),
-                    "low": interval.low[i],
-                    "high": interval.high[i],
-                    "n": len(matrix),
-                }
-            )
-    return pd.DataFrame(rows)
+        part = means(matrix(cell, AVERAGED), settings, seed)
+        part.insert(0, "backbone", cell["backbone"].iloc[0])
+        part.insert(1, "explainer", cell["explainer"].iloc[0])
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def by_backbone(
+    scores: list[pd.DataFrame], compare: Callable[[dict[str, pd.DataFrame]], pd.DataFrame]
+) -> pd.DataFrame:
+    """What `compare` says of the explainers of each backbone, given their matrices."""
+    found: dict[str, dict[str, pd.DataFrame]] = {}
+    for cell in scores:
+        block = found.setdefault(cell["backbone"].iloc[0], {})
+        block[cell["explainer"].iloc[0]] = matrix(cell, AVERAGED)
+    parts = []
+    for backbone, block in found.items():
+        part = compare(block)
+        part.insert(0, "backbone", backbone)
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
 
 
 def refuse_mixture(scores: list[pd.DataFrame]) -> None:
@@ -143,26 +193,33 @@ def read_cost(backbone: str, explainer: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def columns(table: pd.DataFrame, known: dict[str, Measure]) -> list[Column]:
-    """The columns of the printed table: AD and IC by level, the means of ROAD, and the costs."""
+def columns(table: pd.DataFrame, shown: Iterable[str]) -> list[Column]:
+    """The columns of a printed table: `shown` as far as the long form has them.
+
+    Measures that are written together, as AD and IC are, take turns level by level; NAME_mean is
+    a mean over levels.
+    """
     found = []
-    levels = sorted(table.loc[table["metric"] == "average_drop", "level"].unique(), reverse=True)
-    for level in levels:
-        for name in ("average_drop", "increase_in_confidence"):
-            measure = known[name]
-            label = f"{measure.label} {level:g} %"
-            found.append(Column(name, level, label, measure.higher_is_better))
-    for name in ("road_morf", "road_lerf"):
-        measure = known[name]
-        found.append(Column(f"{name}_mean", None, measure.label, measure.higher_is_better))
-    present = set(table["metric"])
-    found += [Column(c, None, label, False) for c, label in COSTS.items() if c in present]
+    for names in shown:
+        together = [name for name in names.split("+") if name in set(table["metric"])]
+        levels = table.loc[table["metric"].isin(together), "level"].unique()
+        for level in sorted(levels, reverse=True):
+            found += [column(name, None if np.isnan(level) else level) for name in together]
     return found
+
+
+def column(name: str, level: float | None) -> Column:
+    """The column of a measure, mean or cost at a level."""
+    if name in COSTS:
+        return Column(name, level, COSTS[name], higher_is_better=False)
+    measure = measure_of(name)
+    label = measure.label if level is None else f"{measure.label} {level:g} %"
+    return Column(name, level, label, measure.higher_is_better)
 
 
 def printed(
     table: pd.DataFrame,
-    known: dict[str, Measure],
+    shown: Iterable[str],
     label: Callable[[str], str],
     style: Callable[[str, str, bool], str],
 ) -> pd.DataFrame:
@@ -170,22 +227,54 @@ def printed(
 
     Args:
         table: the long form.
-        known: measures by name.
+        shown: its measures, see `columns`.
         label: the printed name of an explainer.
         style: (value, interval or "", whether it is the best) to a cell's text.
     """
     rows = []
     for backbone, block in table.groupby("backbone", sort=False):
-        best = {c: best_value(select(block, c), c) for c in columns(table, known)}
+        best = {c: best_value(select(block, c), c) for c in columns(table, shown)}
         for explainer, own in block.groupby("explainer", sort=False):
             row = {"Backbone": backbone, "Explainer": label(str(explainer))}
             for column, winner in best.items():
                 entry = select(own, column).iloc[0]
                 cost = column.metric in COSTS
-                value = f"{entry['value']:.4g}" if cost else f"{entry['value']:.1f}"
-                interval = "" if cost else f"{entry['low']:.0f}–{entry['high']:.0f}"
+                value = f"{entry['value']:.4g}" if cost else column.text(entry["value"])
+                interval = "" if cost else f"{column.end(entry['low'])}–{column.end(entry['high'])}"
                 row[column.heading] = style(value, interval, not cost and value == winner)
             rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def rank_table(table: pd.DataFrame, labels: dict[str, str]) -> pd.DataFrame:
+    """Mean ranks at the measures of RANKED, a row an explainer, and the critical difference."""
+    rows = []
+    for backbone, block in table.groupby("backbone", sort=False):
+        for explainer, own in block.groupby("explainer", sort=False):
+            row = {"Backbone": backbone, "Explainer": labels[str(explainer)]}
+            for c in columns(table, RANKED):
+                row[c.label] = f"{select(own, c)['rank'].iloc[0]:.2f}"
+            rows.append(row)
+        difference = block["critical_difference"].iloc[0]
+        closing = {"Backbone": backbone, "Explainer": "critical difference"}
+        rows.append(closing | {c.label: f"{difference:.2f}" for c in columns(table, RANKED)})
+    return pd.DataFrame(rows)
+
+
+def delta_table(table: pd.DataFrame, labels: dict[str, str]) -> pd.DataFrame:
+    """The reference's value minus the corrected one, AD and IC by level, ROAD over its levels."""
+    table = table.copy()
+    road = table["metric"].isin(AVERAGED)
+    mean = table[road].groupby(["backbone", "explainer", "metric"], sort=False)["delta"].mean()
+    mean = mean.reset_index().assign(level=np.nan)
+    mean["metric"] += "_mean"
+    table = pd.concat([table[~road], mean], ignore_index=True)
+    rows = []
+    for (backbone, explainer), own in table.groupby(["backbone", "explainer"], sort=False):
+        row = {"Backbone": backbone, "Explainer": labels[explainer]}
+        for c in columns(table, PROTOCOL):
+            row[c.label] = f"{select(own, c)['delta'].iloc[0] + 0.0:+.1f}".replace("-0.0", "+0.0")
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -200,7 +289,7 @@ def select(table: pd.DataFrame, column: Column) -> pd.DataFrame:
 def best_value(rows: pd.DataFrame, column: Column) -> str:
     """The best value of a column, as it is printed."""
     values = rows["value"]
-    return f"{values.max() if column.higher_is_better else values.min():.1f}"
+    return column.text(values.max() if column.higher_is_better else values.min())
 
 
 def markdown_cell(value: str, interval: str, best: bool) -> str:
@@ -216,16 +305,26 @@ def latex_cell(value: str, interval: str, best: bool) -> str:
     return rf"{value} {{\scriptsize {interval}}}" if interval else value
 
 
-def write(
-    name: str, table: pd.DataFrame, known: dict[str, Measure], label: Callable[[str], str]
-) -> None:
-    """Write `name` as .csv (long form), .md and .tex (booktabs)."""
+def write_long(name: str, table: pd.DataFrame) -> None:
+    """Write a table of results/tables/ as CSV."""
     store.write_csv(store.TABLES / f"{name}.csv", table)
-    markdown = printed(table, known, label, markdown_cell)
+
+
+def write_printed(
+    name: str, table: pd.DataFrame, shown: Iterable[str], label: Callable[[str], str]
+) -> None:
+    """Write what people read of a long form, as .md and .tex."""
+    shown = list(shown)
+    markdown = printed(table, shown, label, markdown_cell)
+    write_text_table(name, markdown, printed(table, shown, label, latex_cell))
+
+
+def write_text_table(name: str, markdown: pd.DataFrame, latex: pd.DataFrame | None = None) -> None:
+    """Write a table of texts as .md and .tex (booktabs)."""
+    latex = (markdown if latex is None else latex).copy()
     right = ["left", "left"] + ["right"] * (len(markdown.columns) - 2)
     text = markdown.to_markdown(index=False, colalign=right, disable_numparse=True)
     store.write_text(store.TABLES / f"{name}.md", text + "\n")
-    latex = printed(table, known, label, latex_cell)
     latex["Backbone"] = latex["Backbone"].str.replace("_", r"\_")
     latex = latex.rename(columns=latex_heading)
     alignment = "ll" + "r" * (len(latex.columns) - 2)

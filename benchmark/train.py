@@ -17,6 +17,7 @@ from benchmark.images import Split, read_split
 from benchmark.params import Head, Params, Recipe
 from benchmark.stage import run, seed_of
 from methods import TrainableExplainer
+from metrics import Maps
 from metrics.confidence import Confidence
 
 CHECKPOINT_STEPS = 8
@@ -158,7 +159,8 @@ def validation_drop(explainer: TrainableExplainer, split: Split, batch_size: int
         images = split.images(batch).to(backbone.device)
         before = backbone.probabilities(images)
         targets = before.argmax(dim=1)
-        masked = metric.perturb(images, explainer(images, targets), seeds=[0] * len(images))
+        maps = Maps(explainer(images, targets), images.shape[2:], seeds=[0] * len(images))
+        masked = metric.perturb(images, maps)
         after = backbone.probabilities(masked[:, 0])
         drops.append(metric.judge(before, after[:, None], targets)[0].per_image)
     return float(torch.cat(drops).mean())

@@ -1,6 +1,7 @@
 """RISE: the mean of random masks, weighted by the score of the masked image."""
 
 import math
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,10 +20,12 @@ class RISE(Explainer):
         probability: that a cell of the grid is kept.
         seed: of the masks.
         batch_size: masked images through the network at a time.
+        scores: what weights a mask: `probabilities`, or `logits` as in the T-TAME reference.
     """
 
     label = "RISE"
     paper = "Petsiuk et al. 2018, BMVC, arXiv 1806.07421"
+    reference_settings: ClassVar[dict[str, Any]] = {"scores": "logits"}
 
     def __init__(
         self,
@@ -33,6 +36,7 @@ class RISE(Explainer):
         probability: float = 0.5,
         seed: int = 0,
         batch_size: int = 32,
+        scores: Literal["probabilities", "logits"] = "probabilities",
     ) -> None:
         super().__init__(backbone)
         if masks < 1 or cells < 1 or not 0 < probability < 1:
@@ -40,11 +44,14 @@ class RISE(Explainer):
                 f"masks is {masks}, cells {cells}, probability {probability}: expected at least "
                 "1, at least 1, and a probability between 0 and 1"
             )
+        if scores not in ("probabilities", "logits"):
+            raise ValueError(f"scores is {scores!r}: expected probabilities or logits")
         generator = torch.Generator().manual_seed(seed)
         self._grids = (torch.rand(masks, cells, cells, generator=generator) < probability).float()
         self._shifts = torch.rand(masks, 2, generator=generator)
         self._probability = probability
         self._batch_size = batch_size
+        self._scores = scores
 
     def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps at the resolution of the image."""
@@ -52,9 +59,17 @@ class RISE(Explainer):
         for start in range(0, len(self._grids), self._batch_size):
             masks = self.masks(start, start + self._batch_size, images.shape[-2:]).to(images.device)
             for index, target in enumerate(targets.tolist()):
-                scores = self.backbone.probabilities(images[index] * masks[:, None])[:, target]
+                scores = self._score(images[index] * masks[:, None])[:, target]
                 sums[index] += torch.einsum("n,nhw->hw", scores, masks)
         return normalise((sums / (len(self._grids) * self._probability)).float())
+
+    def _score(self, masked: Tensor) -> Tensor:
+        """The scores (n, K) of masked images (n, 3, H, W)."""
+        if self._scores == "probabilities":
+            return self.backbone.probabilities(masked)
+        with torch.no_grad():
+            logits: Tensor = self.backbone(masked)
+        return logits
 
     def masks(self, start: int, stop: int, size: tuple[int, int] | torch.Size) -> Tensor:
         """Masks `start` to `stop`, (n, H, W) in [0, 1]: grids enlarged and cropped at random."""

@@ -5,9 +5,22 @@ import inspect
 import pkgutil
 from typing import Any
 
-from metrics._base import Measure, Metric, Values
+from metrics._base import Measure, Metric, Perturbation, Reading, Values
+from metrics._maps import MODES, Maps
 
-__all__ = ["Measure", "Metric", "Values", "build", "load", "measures", "names"]
+__all__ = [
+    "MODES",
+    "Maps",
+    "Measure",
+    "Metric",
+    "Perturbation",
+    "Reading",
+    "Values",
+    "build",
+    "load",
+    "measures",
+    "names",
+]
 
 
 def names() -> list[str]:

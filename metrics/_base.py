@@ -1,62 +1,78 @@
 """What every metric promises: pure functions, one value an image, no backbone in sight."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
+from metrics._maps import Maps
+
 
 @dataclass(frozen=True)
 class Measure:
-    """One number a metric gives for an image and a level.
+    """One number a metric gives for an image, at each of its levels if it has any.
 
     Attributes:
         name: in the `metric` column of every result file.
         label: in tables and plots.
-        unit: of the mean over images.
-        levels: what its levels count.
+        unit: of the value of an image and of the mean over images.
+        bounds: the lowest and the highest value it can have.
         higher_is_better: the good direction.
         paper: author, year, venue or arXiv number.
+        levels: what its levels count; None for a measure without levels.
     """
 
     name: str
     label: str
     unit: str
-    levels: str
+    bounds: tuple[float, float]
     higher_is_better: bool
     paper: str
+    levels: str | None = None
 
 
 @dataclass(frozen=True)
 class Values:
-    """A measure at one level (per cent of the pixels): `per_image` (B,)."""
+    """A measure at one level (per cent of the pixels; None if it has none): `per_image` (B,)."""
 
     measure: str
-    level: float
+    level: float | None
     per_image: Tensor
 
 
 class Metric(ABC):
+    """A file's metric: what it measures. Derive from one of the two kinds below.
+
+    `in_reference` says whether the evaluation of the T-TAME paper computes it, that is whether it
+    exists in the mode `reference`.
+    """
+
+    measures: ClassVar[tuple[Measure, ...]]
+    in_reference: ClassVar[bool] = False
+
+
+class Perturbation(Metric):
     """Perturbs images by their maps and judges the predictions before and after.
 
     The two halves are apart so that one forward pass serves the perturbed images of many metrics.
     """
 
-    measures: ClassVar[tuple[Measure, ...]]
+    @property
+    @abstractmethod
+    def versions(self) -> int:
+        """V, the number of perturbed versions of an image."""
 
     @abstractmethod
-    def perturb(self, pixels: Tensor, maps: Tensor, seeds: Sequence[int]) -> Tensor:
+    def perturb(self, pixels: Tensor, maps: Maps) -> Tensor:
         """The images a metric asks predictions for.
 
         Args:
             pixels: (B, 3, H, W) in [0, 1].
-            maps: (B, h, w) in [0, 1], of any resolution.
-            seeds: (B,), one an image: the only source of randomness.
+            maps: of these images; the only source of randomness is their seeds.
 
         Returns:
-            (B, V, 3, H, W), V perturbed versions of each image.
+            (B, V, 3, H, W), the perturbed versions of each image.
         """
 
     @abstractmethod
@@ -67,4 +83,17 @@ class Metric(ABC):
             before: (B, K), of the images.
             after: (B, V, K), of their perturbed versions.
             targets: (B,), the explained classes.
+        """
+
+
+class Reading(Metric):
+    """Reads its measures off the maps: no prediction is asked for."""
+
+    @abstractmethod
+    def read(self, maps: Maps, objects: Tensor) -> list[Values]:
+        """The measures.
+
+        Args:
+            maps: of the images.
+            objects: (B, H, W), bool, where the object of each image is.
         """

@@ -1,28 +1,37 @@
-"""ROAD: remove pixels by noisy linear imputation, see whether the prediction stays."""
+"""ROAD: remove pixels by noisy linear imputation, see whether the prediction stays.
+
+The same predictions give comprehensiveness and sufficiency, for no further forward pass.
+"""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from metrics._base import Measure, Metric, Values
+from metrics._base import Measure, Perturbation, Values
 from metrics._imputation import impute
-from metrics._masking import count, ranks, resize
+from metrics._maps import Maps
 
 REMOVED = (10.0, 20.0, 30.0, 40.0, 50.0, 70.0, 90.0)
 """Per cent of the pixels removed, the levels of the T-TAME paper."""
 
+Colour = float | Sequence[float]
+"""One number for all three channels, or one a channel, in units of pixels in [0, 1]."""
 
-class ROAD(Metric):
+
+class ROAD(Perturbation):
     """ROAD in both orders: the most relevant pixels first (MoRF) and the least (LeRF).
 
-    The number of removed pixels is exact; the noise is drawn from the seed of the image, the
-    order and the level, and added to the removed pixels in units of pixels in [0, 1].
+    The noise is drawn from the seed of the image, the order and the level, and added to the
+    removed pixels. ROAD keeps whether the explained class is still the predicted one;
+    comprehensiveness (MoRF) and sufficiency (LeRF) keep how much of its probability went.
 
     Args:
         removed: levels, per cent of the pixels removed.
         noise: standard deviation of the noise.
+        empty: what an image is before the noise when all its pixels are removed.
     """
 
     measures = (
@@ -30,6 +39,7 @@ class ROAD(Metric):
             name="road_morf",
             label="ROAD MoRF",
             unit="% unchanged",
+            bounds=(0, 100),
             levels="% of pixels removed",
             higher_is_better=False,
             paper="Rong et al. 2022, ICML, arXiv 2202.00449",
@@ -38,46 +48,86 @@ class ROAD(Metric):
             name="road_lerf",
             label="ROAD LeRF",
             unit="% unchanged",
+            bounds=(0, 100),
             levels="% of pixels removed",
             higher_is_better=True,
             paper="Rong et al. 2022, ICML, arXiv 2202.00449",
         ),
+        Measure(
+            name="comprehensiveness",
+            label="Comprehensiveness",
+            unit="percentage points of probability",
+            bounds=(-100, 100),
+            levels="% of pixels removed",
+            higher_is_better=True,
+            paper="DeYoung et al. 2020 (ERASER), arXiv 1911.03429; removal as in ROAD",
+        ),
+        Measure(
+            name="sufficiency",
+            label="Sufficiency",
+            unit="percentage points of probability",
+            bounds=(-100, 100),
+            levels="% of pixels kept",
+            higher_is_better=False,
+            paper="DeYoung et al. 2020 (ERASER), arXiv 1911.03429; removal as in ROAD",
+        ),
     )
+    in_reference = True
 
-    def __init__(self, removed: Sequence[float] = REMOVED, noise: float = 0.01) -> None:
+    def __init__(
+        self, removed: Sequence[float] = REMOVED, noise: Colour = 0.01, empty: Colour = 0.5
+    ) -> None:
         self._removed = tuple(removed)
-        self._noise = noise
+        self._noise = np.broadcast_to(np.asarray(noise, np.float32), 3)[:, None]
+        self._empty = torch.broadcast_to(torch.as_tensor(empty, dtype=torch.float32), (3,))
 
-    def perturb(self, pixels: Tensor, maps: Tensor, seeds: Sequence[int]) -> Tensor:
-        """See Metric: one version a level of MoRF, then one a level of LeRF."""
-        masks = self.masks(maps, pixels.shape[-2:], seeds)
-        imputed = impute(pixels.cpu(), masks.cpu())
-        for image, mask, seed in zip(imputed, masks.cpu(), seeds, strict=True):
-            for version in range(len(mask)):
-                self._add_noise(image[version], mask[version], [seed, version])
-        return imputed.to(pixels.device)
+    @property
+    def versions(self) -> int:
+        """One a level and order."""
+        return 2 * len(self._removed)
 
-    def masks(
-        self, maps: Tensor, size: tuple[int, int] | torch.Size, seeds: Sequence[int]
-    ) -> Tensor:
+    def perturb(self, pixels: Tensor, maps: Maps) -> Tensor:
+        """See Perturbation: one version a level of MoRF, then one a level of LeRF."""
+        masks = self.masks(maps)
+        imputed = impute(pixels, masks)
+        imputed[masks.flatten(2).all(dim=2)] = self._empty.to(pixels.device)[:, None, None]
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(self._add_noise, imputed.flatten(3), masks.flatten(2), maps.seeds))
+        return imputed
+
+    def masks(self, maps: Maps) -> Tensor:
         """The removed pixels of every version, bool (B, V, H, W)."""
-        rank = ranks(resize(maps, size), seeds)
-        total = rank[0].numel()
-        counts = [count(level, total) for level in self._removed]
-        first = [rank < n for n in counts]
-        last = [rank >= total - n for n in counts]
-        return torch.stack(first + last, dim=1)
+        orders = (maps.top, maps.bottom)
+        return torch.stack([order(p) for order in orders for p in self._removed], dim=1)
 
-    def _add_noise(self, image: Tensor, mask: Tensor, seed: Sequence[int]) -> None:
-        noise = np.random.default_rng(seed).standard_normal((3, int(mask.sum())), np.float32)
-        image[:, mask] += self._noise * torch.from_numpy(noise)
+    def _add_noise(self, versions: Tensor, masks: Tensor, seed: int) -> None:
+        """Add noise to the removed pixels (V, H W) of an image's versions (V, 3, H W)."""
+        for number, (image, mask) in enumerate(zip(versions, masks, strict=True)):
+            where = mask.nonzero()[:, 0]
+            rng = np.random.default_rng((seed, number))
+            noise = rng.standard_normal((3, len(where)), np.float32)
+            noise *= self._noise
+            image.index_add_(1, where, torch.from_numpy(noise).to(image.device))
 
     def judge(self, before: Tensor, after: Tensor, targets: Tensor) -> list[Values]:
-        """See Metric: 100 where the predicted class is the explained one still, else 0."""
+        """See Perturbation: ROAD is 100 where the class named is still the explained one, or 0."""
         unchanged = 100.0 * (after.argmax(dim=2) == targets[:, None]).float()
+        rows = torch.arange(len(targets), device=targets.device)
+        lost = 100 * (before[rows, targets][:, None] - after[rows, :, targets])
         levels = len(self._removed)
+        kept = tuple(100 - percent for percent in self._removed)
         return [
-            Values(measure.name, level, unchanged[:, order * levels + v])
-            for order, measure in enumerate(self.measures)
-            for v, level in enumerate(self._removed)
+            Values(measure.name, level, values[:, v])
+            for measure, names, values in zip(
+                self.measures,
+                (self._removed, self._removed, self._removed, kept),
+                (
+                    unchanged[:, :levels],
+                    unchanged[:, levels:],
+                    lost[:, :levels],
+                    lost[:, levels:],
+                ),
+                strict=True,
+            )
+            for v, level in enumerate(names)
         ]

@@ -61,7 +61,8 @@ def test_leaves_import_only_themselves(package: str) -> None:
 def test_no_cycles_but_through_packages() -> None:
     for path in modules():
         if path.name != "__init__.py":
-            inner = {f for i in imported(path) - {path} for f in closure(i)}
+            modules_alone = {i for i in imported(path) if i.name != "__init__.py"}
+            inner = {f for i in modules_alone - {path} for f in closure(i)}
             assert path not in inner, f"{path} is part of a cycle"
 
 
@@ -111,7 +112,8 @@ def test_dependencies_cover_what_the_stage_imports(stage: str) -> None:
 
 
 READ_BUT_FIXED = {
-    "evaluate": {"cells"},  # only the names, which are in the stage's own name and paths
+    "evaluate": {"cells", "heads"},  # only the names, which are in the stage's own name and paths
+    "delta": {"heads"},  # only the names
     "explain": {"heads"},  # the trained state, a dependency, changes with them
     "ablate": {"train"},  # the module of that name, not the parameters
 }

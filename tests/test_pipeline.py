@@ -10,7 +10,18 @@ import pytest
 import yaml
 from PIL import Image
 
-from benchmark import ablate, evaluate, explain, params, plots, runtime, subset, tables, train
+from benchmark import (
+    ablate,
+    delta,
+    evaluate,
+    explain,
+    params,
+    plots,
+    runtime,
+    subset,
+    tables,
+    train,
+)
 
 ROOT = Path(__file__).parents[1]
 CELLS = ("ttame", "gradcam", "edges")
@@ -45,6 +56,7 @@ def run_all(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for cell in loaded.cells:
         explain.main(loaded, cell)
         evaluate.main(loaded, cell)
+        delta.main(loaded, cell)
     ablate.main(loaded, "one_layer")
     runtime.main(loaded)
     tables.main(loaded)

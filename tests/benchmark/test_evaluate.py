@@ -1,40 +1,181 @@
-"""Evaluate: one row an image and value, the same for any batch size; bad maps refused."""
+"""Evaluate: one row an image and value, whatever the batches, the order and the processes."""
+
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import numpy as np
+import pandas as pd
 import pytest
-from conftest import MakeSplit
+import torch
+from conftest import MakeSplit, tiny_cnn
+from torch import Tensor
 
 from benchmark import evaluate
+from benchmark.images import Split
+from benchmark.params import Params
 from methods import Backbone
+from metrics import Maps, Metric
+from metrics.complexity import Complexity
 from metrics.confidence import Confidence
+from metrics.deletion_insertion import DeletionInsertion
+from metrics.localisation import Localisation
 from metrics.road import ROAD
 
-SUITE = [Confidence([100, 50]), ROAD([10, 90])]
+TOLERANCE = 1e-3
+"""1e-5 of the 100 per cent that scores are in: the network's own rounding."""
 
 
-def test_one_row_an_image_and_value(
-    cnn: Backbone, make_split: MakeSplit, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    split = make_split("evaluation", 5)
-    maps = np.random.default_rng(0).random((5, 8, 8), np.float32)
-    seeds = [7, 8, 9, 10, 11]
-    scores = evaluate.evaluate(SUITE, cnn, split, maps, seeds, 32, "")
-    assert len(scores) == 5 * (2 * 2 + 2 * 2)
+def suite() -> list[Metric]:
+    return [
+        Confidence([100, 50]),
+        ROAD([10, 90]),
+        DeletionInsertion(["black"], ["blur"], 3),
+        Localisation(),
+        Complexity(),
+    ]
+
+
+def with_objects(split: Split) -> Split:
+    objects = torch.zeros_like(split.objects)
+    objects[:, 4:20, 9:30] = True
+    return Split(split.table, split.pixels, objects, split.labels)
+
+
+def score(
+    backbone: Backbone, split: Split, maps: np.ndarray, seeds: list[int], batch_size: int = 32
+) -> pd.DataFrame:
+    scores = evaluate.evaluate(suite(), backbone, split, maps, seeds, "corrected", batch_size, "")
+    return scores.reset_index(drop=True)
+
+
+def equal(first: pd.DataFrame, second: pd.DataFrame) -> None:
+    """The same rows, with values that differ by the network's rounding."""
+    pd.testing.assert_frame_equal(first.drop(columns="value"), second.drop(columns="value"))
+    assert float((first["value"] - second["value"]).abs().max()) <= TOLERANCE
+
+
+@pytest.fixture
+def maps() -> np.ndarray:
+    return np.random.default_rng(0).random((9, 8, 8), np.float32)
+
+
+SEEDS = list(range(70, 79))
+
+
+def test_one_row_an_image_and_value(cnn: Backbone, make_split: MakeSplit, maps: np.ndarray) -> None:
+    scores = score(cnn, with_objects(make_split("evaluation", 9)), maps, SEEDS)
+    assert len(scores) == 9 * (3 * 2 + 4 * 2 + 2 + 4 + 2)
     assert not scores.duplicated(["image", "metric", "level"]).any()
     assert set(scores["weights"]) == {cnn.digest[:12]}
-    monkeypatch.setattr(evaluate, "IMAGES", 2)
-    other = evaluate.evaluate(SUITE, cnn, split, maps, seeds, 3, "")
-    assert np.allclose(scores["value"], other["value"], atol=1e-3)
-    assert list(scores["image"]) == list(other["image"])
 
 
-def test_scores_are_those_of_the_metric_alone(cnn: Backbone, make_split: MakeSplit) -> None:
-    split = make_split("evaluation", 3)
-    maps = np.random.default_rng(1).random((3, 8, 8), np.float32)
-    scores = evaluate.evaluate(SUITE, cnn, split, maps, [1, 2, 3], 32, "")
-    alone = evaluate.evaluate([Confidence([50])], cnn, split, maps, [1, 2, 3], 32, "")
-    both = scores[(scores["level"] == 50)]
-    assert np.allclose(both["value"], alone["value"], atol=1e-4)
+@pytest.mark.parametrize("perturbed", [1, 40, 1000])
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_batches_change_nothing(
+    tiny: Backbone,
+    make_split: MakeSplit,
+    maps: np.ndarray,
+    batch_size: int,
+    perturbed: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    split = with_objects(make_split("evaluation", 9))
+    whole = score(tiny, split, maps, SEEDS)
+    monkeypatch.setattr(evaluate, "PERTURBED", perturbed)
+    equal(whole, score(tiny, split, maps, SEEDS, batch_size))
+
+
+def chosen(split: Split, which: list[int]) -> Split:
+    """Some of the images of a split, in another order."""
+    return Split(
+        split.table.iloc[which].reset_index(drop=True),
+        split.pixels[which],
+        split.objects[which],
+        split.labels[which],
+    )
+
+
+def test_order_changes_nothing(tiny: Backbone, make_split: MakeSplit, maps: np.ndarray) -> None:
+    split = with_objects(make_split("evaluation", 9))
+    order = [4, 0, 8, 2, 7, 1, 3, 6, 5]
+    seeds = [SEEDS[i] for i in order]
+    turned = score(tiny, chosen(split, order), maps[order], seeds, batch_size=7)
+    equal(score(tiny, split, maps, SEEDS), turned)
+
+
+def part(split: Split, maps: np.ndarray, seeds: list[int]) -> tuple[pd.DataFrame, Tensor]:
+    """What one process does: scores, and the images ROAD made."""
+    pixels = split.images(slice(None))
+    made = ROAD([10, 90]).perturb(pixels, Maps(torch.from_numpy(maps), (32, 32), seeds))
+    return score(tiny_cnn(), split, maps, seeds), made
+
+
+def test_two_processes_give_what_one_gives(make_split: MakeSplit, maps: np.ndarray) -> None:
+    split = with_objects(make_split("evaluation", 9))
+    shares = [[0, 2, 4, 6, 8], [1, 3, 5, 7]]
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        found = list(
+            pool.map(
+                part,
+                [chosen(split, share) for share in shares],
+                [maps[share] for share in shares],
+                [[SEEDS[i] for i in share] for share in shares],
+            )
+        )
+    scores, made = part(split, maps, SEEDS)
+    merged = pd.concat([f[0] for f in found])
+    merged = merged.sort_values(["image", "metric", "level"], kind="stable")
+    equal(scores, merged.reset_index(drop=True))
+    for share, (_, theirs) in zip(shares, found, strict=True):
+        assert torch.equal(theirs, made[share])
+
+
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_batches_change_nothing_on_a_real_network(
+    lite0: Backbone, photographs: tuple[Tensor, Tensor], batch_size: int
+) -> None:
+    pixels = (photographs[0][:3] * 255).round().byte()
+    split = Split(
+        pd.DataFrame({"id": ["a", "b", "c"]}),
+        pixels,
+        torch.ones(3, 224, 224, dtype=torch.bool),
+        photographs[1][:3],
+    )
+    maps = np.random.default_rng(1).random((3, 7, 7), np.float32)
+    metrics: list[Metric] = [Confidence([50]), ROAD([30])]
+    one, other = (
+        evaluate.evaluate(metrics, lite0, split, maps, [1, 2, 3], "corrected", size, "")
+        for size in (64, batch_size)
+    )
+    equal(one, other)
+
+
+@pytest.mark.parametrize("lengths", [[3], [5, 5], [1, 2, 9, 4], [4, 4, 4], [1] * 7])
+@pytest.mark.parametrize("batch_size", [1, 4, 5, 100])
+def test_batches_are_full(lengths: list[int], batch_size: int) -> None:
+    rows = torch.arange(sum(lengths))
+    taken: evaluate.deque[int] = evaluate.deque()
+    batches = list(evaluate.full_batches(iter(rows.split(lengths)), batch_size, taken))
+    assert torch.equal(torch.cat(batches), rows)
+    assert {len(b) for b in batches[:-1]} <= {batch_size}
+    assert 0 < len(batches[-1]) <= batch_size
+    assert list(taken) == lengths
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
+def test_probabilities_come_part_by_part(cnn: Backbone, batch_size: int) -> None:
+    pixels = torch.rand(12, 3, 32, 32)
+    parts = pixels.split([1, 2, 0, 9, 0])
+    found = list(evaluate.probabilities(cnn, iter(parts), batch_size))
+    assert [len(f) for f in found] == [1, 2, 0, 9, 0]
+    assert torch.allclose(torch.cat(found), cnn.probabilities(pixels), atol=1e-6)
+
+
+def test_in_reference_mode_only_what_the_reference_has(settings: Params, cnn: Backbone) -> None:
+    corrected = evaluate.build_suite(settings.evaluate, "corrected", cnn, trained=False)
+    reference = evaluate.build_suite(settings.evaluate, "reference", cnn, trained=False)
+    assert len(corrected) == len(settings.evaluate.metrics)
+    assert {type(m) for m in reference} == {Confidence, ROAD}
 
 
 def bad(value: float) -> np.ndarray:
@@ -54,4 +195,11 @@ def bad(value: float) -> np.ndarray:
 )
 def test_bad_maps_are_refused(maps: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        evaluate.refuse_bad_maps(maps, 3, "maps.npy")
+        evaluate.refuse_bad_maps(maps, 3, "maps.npy", count_nan=False)
+
+
+def test_nan_maps_can_be_counted() -> None:
+    evaluate.refuse_bad_maps(bad(np.nan), 3, "maps.npy", count_nan=True)
+    evaluate.refuse_bad_maps(np.full((3, 4, 4), np.nan, np.float32), 3, "", count_nan=True)
+    with pytest.raises(ValueError, match="ranges from"):
+        evaluate.refuse_bad_maps(bad(2.0), 3, "maps.npy", count_nan=True)

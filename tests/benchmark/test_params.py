@@ -30,7 +30,7 @@ def test_the_committed_parameters_load(raw: dict[str, Any], tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        (["trian"], {}, r"unknown key 'trian': expected one of seed, subset, .*train"),
+        (["trian"], {}, r"unknown key 'trian': expected one of seed, mode, .*train"),
         (["train", "lr"], 0.1, r"unknown key 'train.lr': expected one of images, epochs, .*max_lr"),
         (["subset", "images", "test"], 1, r"unknown key 'subset.images.test'.*evaluation"),
         (
@@ -68,6 +68,14 @@ def test_missing_key_and_missing_file(raw: dict[str, Any], tmp_path: Path) -> No
         load(raw, tmp_path)
     with pytest.raises(ValueError, match="not found: run from the folder"):
         params.load(tmp_path / "nowhere.yaml")
+
+
+def test_a_renamed_key_is_named_before_the_one_it_leaves_missing(
+    raw: dict[str, Any], tmp_path: Path
+) -> None:
+    raw["explain"]["batchsize"] = raw["explain"].pop("batch_size")
+    with pytest.raises(ValueError, match=r"unknown key 'explain.batchsize': .* batch_size"):
+        load(raw, tmp_path)
 
 
 def test_unknown_cell_lists_the_known_ones(raw: dict[str, Any], tmp_path: Path) -> None:

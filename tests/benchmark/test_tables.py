@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from scipy.stats import norm
 
-import metrics
 from benchmark import readme, store, tables
 from benchmark.params import Tables
 
@@ -81,7 +80,8 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     table = tables.summarise(
         [scores("low_one", np.ones(5)), scores("high", np.full(5, 9.0))], SETTINGS, 0
     )
-    tables.write("comparison", table, metrics.measures(), lambda name: name.replace("_", " "))
+    tables.write_long("comparison", table)
+    tables.write_printed("comparison", table, tables.PROTOCOL, lambda name: name.replace("_", " "))
     return tmp_path / store.TABLES
 
 
@@ -102,6 +102,70 @@ def test_latex_is_booktabs_and_balanced(written: Path) -> None:
     lines = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert len({line.count("&") for line in lines}) == 1
     assert "_" not in text.replace("low_one", "")
+
+
+def test_columns_go_level_by_level_and_only_as_far_as_scores_go() -> None:
+    table = tables.summarise([scores("a", np.ones(3))], SETTINGS, 0)
+    found = [c.heading for c in tables.columns(table, [*tables.PROTOCOL, "average_gain"])]
+    assert found == [
+        "AD 100 % ↓",
+        "IC 100 % ↑",
+        "AD 50 % ↓",
+        "IC 50 % ↑",
+        "ROAD MoRF ↓",
+        "ROAD LeRF ↑",
+    ]
+
+
+def test_printed_tables_show_measures_that_exist() -> None:
+    shown = [*tables.RANKED, *(name for names in tables.PRINTED.values() for name in names)]
+    columns = [tables.column(n, None) for names in shown for n in names.split("+")]
+    assert len({c.label for c in columns}) == len({c.metric for c in columns})
+    assert tables.column("deletion_mean", None).label == "Deletion (mean)"
+
+
+def test_shares_of_one_have_three_decimals() -> None:
+    one, percent = tables.column("gini", None), tables.column("entropy", None)
+    assert (one.text(0.4567), one.end(0.4567)) == ("0.457", "0.46")
+    assert (percent.text(45.67), percent.end(45.67)) == ("45.7", "46")
+
+
+def test_delta_table_has_means_over_the_levels_of_road() -> None:
+    table = pd.DataFrame(
+        [
+            ("net", "a", "average_drop", 100.0, 1.5),
+            ("net", "a", "increase_in_confidence", 100.0, -0.01),
+            ("net", "a", "road_morf", 10.0, 2.0),
+            ("net", "a", "road_morf", 90.0, -6.0),
+            ("net", "a", "road_lerf", 10.0, 0.0),
+        ],
+        columns=["backbone", "explainer", "metric", "level", "delta"],
+    )
+    (row,) = tables.delta_table(table, {"a": "A"}).to_dict("records")
+    assert row == {
+        "Backbone": "net",
+        "Explainer": "A",
+        "AD 100 %": "+1.5",
+        "IC 100 %": "+0.0",
+        "ROAD MoRF": "-2.0",
+        "ROAD LeRF": "+0.0",
+    }
+
+
+def test_rank_table_closes_with_the_critical_difference() -> None:
+    table = pd.DataFrame(
+        {
+            "backbone": "net",
+            "explainer": ["a", "b"],
+            "metric": "average_drop",
+            "level": 50.0,
+            "rank": [1.25, 1.75],
+            "critical_difference": 0.345,
+        }
+    )
+    found = tables.rank_table(table, {"a": "A", "b": "B"})
+    assert found["Explainer"].tolist() == ["A", "B", "critical difference"]
+    assert found["AD 50 %"].tolist() == ["1.25", "1.75", "0.34"]
 
 
 def test_long_form_has_its_columns(written: Path) -> None:

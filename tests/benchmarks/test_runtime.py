@@ -45,7 +45,7 @@ def split() -> images.Split:
 def test_explainer(benchmark: BenchmarkFixture, split: images.Split, cell: str, count: int) -> None:
     """One call of the explainer on `count` images."""
     spec = PARAMS.cells[cell]
-    explainer = explain.build(PARAMS, spec)
+    explainer = explain.build(PARAMS, spec, PARAMS.mode)
     device = explainer.backbone.device
     pixels = split.images(slice(count)).to(device)
     targets = explainer.backbone.predict(pixels)

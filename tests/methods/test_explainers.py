@@ -105,6 +105,17 @@ def test_rise_is_the_plain_formula(linear: Backbone) -> None:
         assert torch.allclose(found, normalise(expected[None])[0], atol=1e-5)
 
 
+def test_rise_with_logits_is_the_references_formula(linear: Backbone) -> None:
+    images, explainer = torch.rand(1, 3, 28, 28), RISE(linear, masks=30, scores="logits")
+    masks = explainer.masks(0, 30, (28, 28))
+    scores = linear(images * masks[:, None])[:, 1]
+    expected = torch.einsum("n,nhw->hw", scores, masks)
+    found = explainer(images, torch.tensor([1]))[0]
+    assert torch.allclose(found, normalise(expected[None])[0], atol=1e-5)
+    with pytest.raises(ValueError, match="scores is 'softmax': expected probabilities or logits"):
+        RISE(linear, scores="softmax")  # type: ignore[arg-type]
+
+
 def test_rise_finds_the_one_region_that_matters() -> None:
     class Region(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

@@ -1,0 +1,67 @@
+"""Complexity: on how few pixels does a map stand?"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from metrics._base import Measure, Reading, Values
+from metrics._maps import Maps
+
+
+class Complexity(Reading):
+    """Gini sparseness and entropy of the map at the size of the image.
+
+    A map of zeros spreads over all pixels alike.
+    """
+
+    measures = (
+        Measure(
+            name="gini",
+            label="Gini sparseness",
+            unit="1",
+            bounds=(0, 1),
+            higher_is_better=True,
+            paper="Chalasani et al. 2020, ICML, arXiv 1810.06583; Hurley and Rickard 2009",
+        ),
+        Measure(
+            name="entropy",
+            label="Entropy",
+            unit="% of a uniform map's",
+            bounds=(0, 100),
+            higher_is_better=False,
+            paper="Bhatt et al. 2020, IJCAI, arXiv 2005.00631",
+        ),
+    )
+
+    def read(self, maps: Maps, objects: Tensor) -> list[Values]:
+        """See Reading."""
+        return [
+            Values("gini", None, gini(maps.resized)),
+            Values("entropy", None, entropy(maps.resized)),
+        ]
+
+
+def gini(maps: Tensor) -> Tensor:
+    """Gini index of non-negative maps (B, H, W): 0 if all pixels are equal, 1 - 1/HW if one is all.
+
+    With the values sorted upwards, 1 - 2 sum_k c_k / |c| (n - k + 1/2) / n.
+    """
+    values = maps.flatten(1).double().sort(dim=1).values
+    n = values.shape[1]
+    ranks = torch.arange(1, n + 1, device=maps.device, dtype=torch.float64)
+    weights = (n - ranks + 0.5) / n
+    total = values.sum(dim=1)
+    index = 1 - 2 * (values @ weights) / total
+    return index.where(total > 0, 0.0).float()
+
+
+def entropy(maps: Tensor) -> Tensor:
+    """Shannon entropy of non-negative maps (B, H, W) as shares of their sum, 100 for ln(HW)."""
+    values = maps.flatten(1).double()
+    values = torch.where((values.sum(dim=1) > 0)[:, None], values, 1.0)
+    shares = values / values.sum(dim=1, keepdim=True)
+    nats = -torch.special.xlogy(shares, shares).sum(dim=1)
+    uniform = math.log(shares.shape[1])
+    percent: Tensor = 100 * nats / uniform
+    return percent.float()

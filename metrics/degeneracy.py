@@ -1,0 +1,58 @@
+"""Degenerate maps: those with NaN, with one value only, with many equal values."""
+
+import torch
+from torch import Tensor
+
+from metrics._base import Measure, Reading, Values
+from metrics._maps import Maps
+
+PAPER = "this suite"
+
+
+class Degeneracy(Reading):
+    """How often a map says nothing, and how much of it is left to the seed that breaks ties.
+
+    A cut through a group of equal values takes pixels of the group at random; the largest group
+    bounds how many.
+    """
+
+    measures = (
+        Measure(
+            name="nan_maps",
+            label="NaN maps",
+            unit="% of maps",
+            bounds=(0, 100),
+            higher_is_better=False,
+            paper=PAPER,
+        ),
+        Measure(
+            name="constant_maps",
+            label="Constant maps",
+            unit="% of maps",
+            bounds=(0, 100),
+            higher_is_better=False,
+            paper=PAPER,
+        ),
+        Measure(
+            name="tied_pixels",
+            label="Tied pixels",
+            unit="% of pixels in the largest group of one value",
+            bounds=(0, 100),
+            higher_is_better=False,
+            paper=PAPER,
+        ),
+    )
+
+    def read(self, maps: Maps, objects: Tensor) -> list[Values]:
+        """See Reading."""
+        return [
+            Values("nan_maps", None, 100.0 * (~maps.finite).float()),
+            Values("constant_maps", None, 100.0 * maps.constant.float()),
+            Values("tied_pixels", None, tied_pixels(maps.resized)),
+        ]
+
+
+def tied_pixels(maps: Tensor) -> Tensor:
+    """Of maps (B, H, W), the pixels in the largest group of equal value, in per cent; 0 if none."""
+    largest = torch.stack([m.unique(return_counts=True)[1].amax() for m in maps])
+    return 100 * largest.where(largest > 1, 0) / maps[0].numel()
