@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help repro test runtime readme lint types lock-check requirements clean
+.PHONY: help repro test runtime speed lint types lock-check requirements clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -19,6 +19,10 @@ test: $(INSTALLED) ## the tests
 
 runtime: $(INSTALLED) ## time every explainer again
 	dvc repro --force --single-item runtime
+
+speed: $(INSTALLED) ## compare with other libraries in one run, on an idle machine (ten minutes)
+	python -m benchmark.speed
+	python -m benchmark.readme
 
 lint: $(INSTALLED) ## ruff, formatting and rules
 	ruff check .

@@ -22,15 +22,9 @@ def main(params: Params, variant: str) -> None:
     maps, _ = explain.explain(explainer, split, params.explain, work, variant)
     suite = evaluate.build_suite(params.evaluate, params.mode, explainer.backbone, trained=True)
     seeds = evaluate.image_seeds(params.seed, split)
-    scores = evaluate.evaluate(
-        [metric for metric in suite if metric.in_reference],
-        explainer.backbone,
-        split,
-        maps,
-        seeds,
-        params.mode,
-        params.evaluate.batch_size,
-        variant,
+    view = evaluate.View(params.mode, [metric for metric in suite if metric.in_reference], maps)
+    (scores,) = evaluate.evaluate(
+        [view], explainer.backbone, split, seeds, params.evaluate.batch_size, variant
     )
     scores.insert(0, "backbone", spec.backbone)
     scores.insert(1, "explainer", variant)

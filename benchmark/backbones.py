@@ -1,8 +1,6 @@
 """Names to networks: timm and torchvision classifiers behind methods.Backbone."""
 
 import copy
-import math
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -38,7 +36,7 @@ def build(name: str, spec: BackboneSpec) -> Backbone:
         cam_layer=spec.cam_layer,
         prefix_tokens=spec.prefix_tokens,
     )
-    backbone.network = faster(network, spec.size)
+    backbone.network = fold_batch_norms(network, spec.size)
     return backbone.to(device()).to(memory_format=torch.channels_last)
 
 
@@ -152,31 +150,16 @@ def _class_count(network: nn.Module, size: int) -> int:
         return int(network(torch.zeros(1, 3, size, size)).shape[1])
 
 
-def faster(network: nn.Module, size: int) -> nn.Module:
-    """A copy that gives the same logits sooner, on images of `size` pixels.
+def fold_batch_norms(network: nn.Module, size: int) -> nn.Module:
+    """A copy with every batch norm that follows a convolution folded into it (eval mode).
 
-    Batch norms that follow a convolution are folded into it, and TensorFlow's uneven padding
-    becomes part of the convolution. Where a step gives other logits, such as a network whose
-    modules do not stand in the order of computation, it is left out.
+    Names of modules stay; a folded batch norm keeps its activation only. Where the order of the
+    modules is not the order of the computation, the folded copy gives other logits: then the
+    network comes back as it was.
 
     Args:
         network: in eval mode.
-        size: side of the images, in pixels.
-    """
-    image = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
-    for step in (fold_batch_norms, absorb_padding):
-        with torch.no_grad():
-            old, changed = network(image), step(network, image)
-            new = changed(image)
-        if torch.allclose(old, new, rtol=1e-3, atol=1e-3 * float(old.abs().max())):
-            network = changed
-    return network
-
-
-def fold_batch_norms(network: nn.Module, _image: Tensor) -> nn.Module:
-    """A copy with every batch norm that follows a convolution folded into it (eval mode).
-
-    Names of modules stay; a folded batch norm keeps its activation only.
+        size: side of an image to compare logits on, in pixels.
     """
     folded = copy.deepcopy(network)
     for parent in list(folded.modules()):
@@ -185,59 +168,8 @@ def fold_batch_norms(network: nn.Module, _image: Tensor) -> nn.Module:
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 setattr(parent, conv_name, fuse_conv_bn_eval(conv, norm))
                 setattr(parent, norm_name, nn.Sequential(*norm.children()))
-    return folded
-
-
-def absorb_padding(network: nn.Module, image: Tensor) -> nn.Module:
-    """A copy whose convolutions with timm's SAME padding pad evenly, to the same result.
-
-    SAME padding of a stride of two needs a copy of the input, with one more row and column after
-    than before it. A kernel with a first row and column of zeros does without.
-
-    Args:
-        network: in eval mode.
-        image: (1, 3, H, W): the padding is right for inputs of its size.
-    """
-    from timm.layers.conv2d_same import Conv2dSame
-
-    sides: dict[str, tuple[int, int]] = {}
-
-    def note(name: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            sides[name] = (inputs[0].shape[2], inputs[0].shape[3])
-
-        return hook
-
-    even = copy.deepcopy(network)
-    found = {n: m for n, m in even.named_modules() if isinstance(m, Conv2dSame)}
-    handles = [module.register_forward_pre_hook(note(name)) for name, module in found.items()]
-    even(image)
-    for handle in handles:
-        handle.remove()
-    for name, conv in found.items():
-        if name in sides and conv.dilation == (1, 1):
-            parent, _, child = name.rpartition(".")
-            setattr(even.get_submodule(parent), child, _evenly_padded(conv, sides[name]))
-    return even
-
-
-def _evenly_padded(conv: nn.Conv2d, side: tuple[int, int]) -> nn.Conv2d:
-    """`conv` of an input of `side` pixels, with SAME padding before and after alike."""
-    before, after = [], []
-    for n, kernel, stride in zip(side, conv.kernel_size, conv.stride, strict=True):
-        total = max((math.ceil(n / stride) - 1) * stride + kernel - n, 0)
-        before.append(total // 2)
-        after.append(total - total // 2)
-    top, left = (a - b for a, b in zip(after, before, strict=True))
-    wide = nn.Conv2d(
-        conv.in_channels,
-        conv.out_channels,
-        (conv.kernel_size[0] + top, conv.kernel_size[1] + left),
-        (conv.stride[0], conv.stride[1]),
-        (after[0], after[1]),
-        groups=conv.groups,
-        bias=conv.bias is not None,
-    )
-    wide.weight = nn.Parameter(nn.functional.pad(conv.weight, (left, 0, top, 0)))
-    wide.bias = conv.bias
-    return wide.requires_grad_(False).eval()
+    image = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        old, new = network(image), folded(image)
+    same = torch.allclose(old, new, rtol=1e-3, atol=1e-3 * float(old.abs().max()))
+    return folded if same else network

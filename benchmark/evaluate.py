@@ -1,8 +1,8 @@
-"""Score the maps of one cell: one row an image, measure and level."""
+"""Score the maps of one cell: one row an image, measure and level; in both modes."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,31 +13,62 @@ from torch import Tensor
 from tqdm import tqdm
 
 import metrics
-from benchmark import backbones, store
+from benchmark import backbones, explain, store
 from benchmark.images import Split, read_split
 from benchmark.params import Cell, Evaluate, Params
 from benchmark.stage import run, seed_of
 from methods import Backbone
-from metrics import MODES, Maps, Metric, Perturbation, Reading
+from metrics import MODES, Maps, Metric, Perturbation, Reading, Values
 
 PERTURBED = 256
 """Perturbed images held at a time, unless a single image has more versions."""
 
+Row = tuple[str, str, float | None, float]
+"""Image, measure, level and value."""
+
+KEY = ["image", "metric", "level"]
+
+
+@dataclass(frozen=True)
+class View:
+    """Maps (N, h, w) of a split, and the metrics that score them in one mode."""
+
+    mode: str
+    suite: list[Metric]
+    maps: NDArray[np.float32]
+
 
 def main(params: Params, cell: str) -> None:
-    """Write the scores of a cell of params.yaml."""
+    """Write the scores of a cell of params.yaml, and what the other mode changes in them."""
     spec: Cell = params.entry("cells", cell)
     split = read_split("evaluation")
     maps = read_maps(spec, len(split), count_nan=params.explain.nan_maps == "count")
     backbone = backbones.build(spec.backbone, params.backbones[spec.backbone])
-    suite = build_suite(params.evaluate, params.mode, backbone, trained=cell in params.heads)
-    seeds = image_seeds(params.seed, split)
-    scores = evaluate(
-        suite, backbone, split, maps, seeds, params.mode, params.evaluate.batch_size, cell
+    other = "reference" if params.mode == "corrected" else "corrected"
+    work = store.Work(
+        "evaluate",
+        [cell, spec, params.backbones[spec.backbone], params.explain, other],
+        [store.split_path("evaluation"), spec.code, spec.needs],
     )
-    scores.insert(0, "backbone", spec.backbone)
-    scores.insert(1, "explainer", spec.explainer)
+    others = maps
+    if spec.reference:  # its explainer has other settings, and so other maps, in the other mode
+        explainer = explain.build(params, spec, other)
+        others, _ = explain.explain(explainer, split, params.explain, work, f"{cell} ({other})")
+
+    def view(mode: str, maps: NDArray[np.float32]) -> View:
+        suite = build_suite(params.evaluate, mode, backbone, trained=cell in params.heads)
+        return View(mode, [m for m in suite if mode == params.mode or m.in_reference], maps)
+
+    views = [view(params.mode, maps), view(other, others)]
+    seeds = image_seeds(params.seed, split)
+    scores, changed = evaluate(views, backbone, split, seeds, params.evaluate.batch_size, cell)
+    delta = difference(scores, changed, params.mode, other)
+    for table in (scores, delta):
+        table.insert(0, "backbone", spec.backbone)
+        table.insert(1, "explainer", spec.explainer)
     store.write_csv(store.scores_path(spec.backbone, spec.explainer), scores)
+    store.write_csv(store.delta_path(spec.backbone, spec.explainer), delta)
+    work.done()
 
 
 def read_maps(cell: Cell, images: int, *, count_nan: bool) -> NDArray[np.float32]:
@@ -118,57 +149,72 @@ def reference_noise(road: dict[str, Any], backbone: Backbone, *, raw: bool) -> d
 
 
 def evaluate(
-    suite: list[Metric],
+    views: list[View],
     backbone: Backbone,
     split: Split,
-    maps: NDArray[np.float32],
     seeds: list[int],
-    mode: str,
     batch_size: int,
     label: str,
-) -> pd.DataFrame:
-    """Scores of maps (N, h, w) of a split, with the columns image, metric, level, value, weights.
+) -> list[pd.DataFrame]:
+    """Scores of each view, with the columns image, metric, level, value, weights.
 
-    The images and their perturbed versions for all metrics share their forward passes, in full
-    batches. Nothing but the network's own rounding depends on the size of a batch, on the order
-    of the images or on which of them are scored together.
+    The images and their perturbed versions for all metrics and views share their forward passes,
+    in full batches. Nothing but the network's own rounding depends on the size of a batch, on the
+    order of the images or on which of them are scored together.
     """
-    perturbing = [m for m in suite if isinstance(m, Perturbation)]
-    reading = [m for m in suite if isinstance(m, Reading)]
-    count = 1 + sum(m.versions for m in perturbing)
+    perturbing = [[m for m in v.suite if isinstance(m, Perturbation)] for v in views]
+    count = 1 + sum(metric.versions for own in perturbing for metric in own)
     batches = list(split.batches(max(1, PERTURBED // count)))
-    waiting: deque[Maps] = deque()
+    waiting: deque[list[Maps]] = deque()
 
     def versions() -> Iterator[Tensor]:
         for batch in batches:
-            chosen = torch.from_numpy(maps[batch]).to(backbone.device)
-            own = MODES[mode](chosen, split.pixels.shape[2:], seeds[batch])
-            waiting.append(own)
             pixels = split.images(batch).to(backbone.device)
+            seen = [
+                MODES[view.mode](
+                    torch.from_numpy(view.maps[batch]).to(backbone.device),
+                    pixels.shape[2:],
+                    seeds[batch],
+                )
+                for view in views
+            ]
+            waiting.append(seen)
             yield pixels
-            for metric in perturbing:
-                yield metric.perturb(pixels, own).flatten(0, 1)
+            for own, maps in zip(perturbing, seen, strict=True):
+                for metric in own:
+                    yield metric.perturb(pixels, maps).flatten(0, 1)
 
-    rows: list[tuple[str, str, float | None, float]] = []
+    rows: list[list[Row]] = [[] for _ in views]
     answers = probabilities(backbone, versions(), batch_size)
     for batch in tqdm(batches, desc=label, unit="batch", disable=None):
         before = next(answers)
-        after = [next(answers).unflatten(0, (len(before), -1)) for _ in perturbing]
-        own = waiting.popleft()
-        found = [m.read(own, split.objects[batch].to(backbone.device)) for m in reading]
-        found += [
-            m.judge(before, part, before.argmax(dim=1))
-            for m, part in zip(perturbing, after, strict=True)
-        ]
-        rows += [
-            (image, values.measure, values.level, value)
-            for values in chain.from_iterable(found)
-            for image, value in zip(
-                split.ids[batch], own.settle(values.per_image).tolist(), strict=True
-            )
-        ]
+        targets = before.argmax(dim=1)
+        objects = split.objects[batch].to(backbone.device)
+        for view, own, maps, table in zip(views, perturbing, waiting.popleft(), rows, strict=True):
+            found: list[Values] = []
+            for metric in own:
+                found += metric.judge(
+                    before, next(answers).unflatten(0, (len(before), -1)), targets
+                )
+            for reading in view.suite:
+                found += reading.read(maps, objects) if isinstance(reading, Reading) else []
+            table += settled(split.ids[batch], found, maps)
+    return [as_table(own, backbone) for own in rows]
+
+
+def settled(images: list[str], found: list[Values], maps: Maps) -> list[Row]:
+    """Values of images as rows."""
+    return [
+        (image, values.measure, values.level, value)
+        for values in found
+        for image, value in zip(images, maps.settle(values.per_image).tolist(), strict=True)
+    ]
+
+
+def as_table(rows: list[Row], backbone: Backbone) -> pd.DataFrame:
+    """Rows as a table in the order of image, metric and level."""
     scores = pd.DataFrame(rows, columns=["image", "metric", "level", "value"])
-    scores = scores.sort_values(["image", "metric", "level"], kind="stable")
+    scores = scores.sort_values(["image", "metric", "level"], kind="stable", ignore_index=True)
     return scores.assign(weights=backbone.digest[:12])
 
 
@@ -210,6 +256,39 @@ def full_batches(parts: Iterable[Tensor], batch_size: int, lengths: deque[int]) 
                 rest = []
     if rest:
         yield torch.cat(rest)
+
+
+def difference(stored: pd.DataFrame, scores: pd.DataFrame, mode: str, other: str) -> pd.DataFrame:
+    """Means of both modes over the images, by measure and level.
+
+    Args:
+        stored: per-image scores.
+        scores: per-image scores of the same images in the other mode.
+        mode: of `stored`.
+        other: of `scores`.
+
+    Returns:
+        columns metric, level, corrected, reference, delta (reference - corrected), changed (per
+        cent of the images whose value differs by more than rounding) and n.
+
+    Raises:
+        ValueError: the images, measures or levels of the two are not the same.
+    """
+    measures = set(scores["metric"])
+    own = stored[stored["metric"].isin(measures)]
+    joined = own.merge(scores, on=KEY, how="outer", suffixes=("_own", "_other"), indicator=True)
+    if (joined["_merge"] != "both").any():
+        lone = joined[joined["_merge"] != "both"].iloc[0]
+        raise ValueError(
+            f"{lone['metric']} at {lone['level']} of image {lone['image']} has a score in one mode "
+            "only: expected the same images, measures and levels, run `dvc repro`"
+        )
+    joined = joined.rename(columns={"value_own": mode, "value_other": other})
+    joined["delta"] = joined["reference"] - joined["corrected"]
+    joined["changed"] = 100.0 * (joined["delta"].abs() > 1e-3)
+    columns = ["corrected", "reference", "delta", "changed"]
+    groups = joined.groupby(["metric", "level"], sort=True)
+    return groups[columns].mean().assign(n=groups.size()).reset_index()
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def main(params: Params, cell: str) -> None:
 def build(params: Params, cell: Cell, mode: str) -> Explainer:
     """The explainer of a cell, with its trained state if it is trainable.
 
-    In the mode `reference` it has the settings the T-TAME reference gives it.
+    In the mode `reference` it has the cell's `reference` settings.
     """
     cls = methods.load(cell.load or cell.explainer)
     backbone = backbones.build(cell.backbone, params.backbones[cell.backbone])
@@ -49,7 +49,7 @@ def build(params: Params, cell: Cell, mode: str) -> Explainer:
             )
         settings = head.settings
     if mode == "reference":
-        settings = settings | cls.reference_settings
+        settings = settings | cell.reference
     explainer = methods.build(cls, backbone, settings)
     if isinstance(explainer, TrainableExplainer):
         explainer.load_state(store.state_path(cell.backbone, cell.explainer))

@@ -80,7 +80,8 @@ class Cell(Section):
 
     `explainer` names the cell in every path and table. `code` is the file DVC watches, `needs`
     the trained state, or the evaluation split where there is none. `load` is package.module:Class
-    for an explainer that is not in methods/.
+    for an explainer that is not in methods/. `reference` has the settings that are others in the
+    mode `reference`.
     """
 
     backbone: str
@@ -89,6 +90,7 @@ class Cell(Section):
     needs: Path
     load: str | None = None
     settings: dict[str, Any] = {}
+    reference: dict[str, Any] = {}
 
 
 class Explain(Section):

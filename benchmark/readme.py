@@ -11,17 +11,17 @@ README = Path("README.md")
 
 
 def main(_params: Params) -> None:
-    """Bring README.md up to date with results/tables/."""
+    """Bring README.md up to date with results/."""
     store.write_text(README, filled(README.read_text()))
 
 
 def filled(text: str) -> str:
-    """The text with every `<!-- results/tables/NAME.md -->` block holding that file.
+    """The text with every `<!-- results/FOLDER/NAME.md -->` block holding that file.
 
     Raises:
         ValueError: no such block.
     """
-    pattern = re.compile(r"(<!-- (results/tables/\w+\.md) -->\n).*?(<!-- end -->)", re.DOTALL)
+    pattern = re.compile(r"(<!-- (results/\w+/\w+\.md) -->\n).*?(<!-- end -->)", re.DOTALL)
     text, count = pattern.subn(lambda m: m[1] + Path(m[2]).read_text() + m[3], text)
     if count == 0:
         raise ValueError(

@@ -287,9 +287,11 @@ def select(table: pd.DataFrame, column: Column) -> pd.DataFrame:
 
 
 def best_value(rows: pd.DataFrame, column: Column) -> str:
-    """The best value of a column, as it is printed."""
-    values = rows["value"]
-    return column.text(values.max() if column.higher_is_better else values.min())
+    """The best value of a column, as it is printed; empty where all are alike."""
+    low, high = column.text(rows["value"].min()), column.text(rows["value"].max())
+    if low == high and len(rows) > 1:
+        return ""
+    return high if column.higher_is_better else low
 
 
 def markdown_cell(value: str, interval: str, best: bool) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import safetensors
 import safetensors.torch
@@ -92,16 +92,7 @@ class Backbone(nn.Module):
         return self.mean.device
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Logits (B, K) of pixels (B, 3, H, W) in [0, 1].
-
-        Raises:
-            ValueError: the images are not of the size it is made for.
-        """
-        if pixels.shape[1:] != (3, self.size, self.size):
-            raise ValueError(
-                f"images have shape {tuple(pixels.shape)}: {self.name!r} expects "
-                f"(B, 3, {self.size}, {self.size}), resize them before"
-            )
+        """Logits (B, K) of pixels (B, 3, H, W) in [0, 1]."""
         logits: Tensor = self.network((pixels - self.mean) / self.std)
         self.passes.forward += len(pixels)
         if logits.requires_grad:
@@ -198,8 +189,6 @@ class Explainer(ABC):
     """Author, year, venue or arXiv number."""
     families: ClassVar[frozenset[str]] = FAMILIES
     """The families of backbones it supports."""
-    reference_settings: ClassVar[dict[str, Any]] = {}
-    """Settings the T-TAME reference runs it with that are not its paper's: mode `reference`."""
 
     def __init__(self, backbone: Backbone) -> None:
         self.backbone = backbone

@@ -1,7 +1,7 @@
 """RISE: the mean of random masks, weighted by the score of the masked image."""
 
 import math
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +25,6 @@ class RISE(Explainer):
 
     label = "RISE"
     paper = "Petsiuk et al. 2018, BMVC, arXiv 1806.07421"
-    reference_settings: ClassVar[dict[str, Any]] = {"scores": "logits"}
 
     def __init__(
         self,

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_PROBLEMS = 512
-"""Problems solved at a time: about 8 MB each at 224 x 224 pixels."""
+_PROBLEMS = 128
+"""Problems solved at a time, of about 20 MB each at 224 x 224 pixels."""
 
 
 class _Level(NamedTuple):

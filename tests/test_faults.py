@@ -17,7 +17,7 @@ from benchmark import params as parameters
 from benchmark.params import Params, Tables
 from methods import Backbone, Explainer
 from methods.rise import RISE
-from metrics import Maps, Perturbation, Values
+from metrics import Maps, Metric, Perturbation, Values
 from metrics._maps import ReferenceMaps
 from metrics.confidence import Confidence
 from metrics.road import ROAD
@@ -32,10 +32,11 @@ def score(
     batch_size: int = 32,
 ) -> pd.DataFrame:
     """AD, IC, AG and ROAD of maps of random images."""
-    suite = [Confidence([100, 50]), ROAD([10, 70])]
+    suite: list[Metric] = [Confidence([100, 50]), ROAD([10, 70])]
     split = make_split("evaluation", len(native))
     seeds = list(range(len(native)))
-    return evaluate.evaluate(suite, backbone, split, native, seeds, mode, batch_size, "")
+    view = evaluate.View(mode, suite, native)
+    return evaluate.evaluate([view], backbone, split, seeds, batch_size, "")[0]
 
 
 @pytest.fixture
@@ -99,7 +100,8 @@ def test_3_explained_and_scored_images_are_the_same_pixels(
     split, work = make_split("evaluation", 5), store.Work("explain", [], [])
     settings = parameters.Explain(batch_size=2, nan_maps="refuse")
     maps, _ = explain.explain(Watching(cnn), split, settings, work, "")
-    evaluate.evaluate([Scored()], cnn, split, maps, [0] * 5, "corrected", 3, "")
+    view = evaluate.View("corrected", [Scored()], maps)
+    evaluate.evaluate([view], cnn, split, [0] * 5, 3, "")
     assert torch.equal(torch.cat(seen["explained"]), torch.cat(seen["scored"]))
 
 
@@ -114,7 +116,9 @@ class Shifted(nn.Module):
         return self.network(images) + self.shift * images[:, :, 8:16].mean(dim=(1, 2, 3))[:, None]
 
 
-def test_4_rise_weighs_masks_by_probabilities(cnn: Backbone, pixels: Tensor) -> None:
+def test_4_rise_weighs_masks_by_probabilities(
+    settings: Params, cnn: Backbone, pixels: Tensor
+) -> None:
     """The reference weighs them by raw logits."""
     targets = cnn.predict(pixels)
     found = {}
@@ -131,7 +135,7 @@ def test_4_rise_weighs_masks_by_probabilities(cnn: Backbone, pixels: Tensor) -> 
         found[scores] = float((maps[0] - maps[1]).abs().max())
     assert found["probabilities"] < 1e-4
     assert found["logits"] > 0.1
-    assert RISE.reference_settings == {"scores": "logits"}
+    assert settings.cells["efficientnet_lite0-rise"].reference == {"scores": "logits"}
 
 
 def test_5_ties_change_no_count() -> None:
@@ -156,7 +160,7 @@ def test_5_binary_maps_keep_what_is_asked() -> None:
     assert kept[1][0, :, 0].sum(dim=(1, 2)).tolist() == [280, 280]
 
 
-def noise_of(suite: list[object], pixels: Tensor) -> list[float]:
+def noise_of(suite: list[Metric], pixels: Tensor) -> list[float]:
     """Standard deviation of ROAD's noise in each channel, on a grey image half removed."""
     (road,) = (m for m in suite if isinstance(m, ROAD))
     native = torch.arange(1024.0).view(1, 32, 32)
@@ -170,7 +174,7 @@ def test_6_one_noise_for_all_methods(settings: Params, cnn: Backbone) -> None:
     pixels, given = torch.full((1, 3, 32, 32), 0.5), settings.evaluate
     deviations = {
         (mode, trained): noise_of(
-            evaluate.build_suite(given, mode, cnn, trained=trained),  # type: ignore[arg-type]
+            evaluate.build_suite(given, mode, cnn, trained=trained),
             pixels,
         )
         for mode in ("corrected", "reference")

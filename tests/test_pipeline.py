@@ -12,7 +12,6 @@ from PIL import Image
 
 from benchmark import (
     ablate,
-    delta,
     evaluate,
     explain,
     params,
@@ -39,6 +38,7 @@ def small() -> dict[str, Any]:
     }
     raw["ablation"] = {"one_layer": raw["ablation"]["one_layer"]}
     raw["runtime"] = {"batch": 2, "rounds": 1, "warmup": 0}
+    raw["evaluate"]["metrics"]["deletion_insertion"]["steps"] = 2
     raw["tables"]["resamples"] = 50
     raw["plots"]["grid_images"] = 2
     return raw
@@ -56,7 +56,6 @@ def run_all(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for cell in loaded.cells:
         explain.main(loaded, cell)
         evaluate.main(loaded, cell)
-        delta.main(loaded, cell)
     ablate.main(loaded, "one_layer")
     runtime.main(loaded)
     tables.main(loaded)
@@ -84,13 +83,31 @@ def test_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert differing == []
     check_results(first / "results")
     assert not list((first / "work").iterdir())
+    check_the_other_mode(second, monkeypatch)
+
+
+def check_the_other_mode(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One parameter switches; the difference of the two modes is the same from either side."""
+    monkeypatch.chdir(folder)
+    cell, path = "efficientnet_lite0-edges", explain.store.delta_path("efficientnet_lite0", "edges")
+    before = pd.read_csv(path)
+    (folder / "params.yaml").write_text(yaml.safe_dump(small() | {"mode": "reference"}))
+    loaded = params.load()
+    explain.main(loaded, cell)
+    evaluate.main(loaded, cell)
+    after = pd.read_csv(path)
+    assert set(after["metric"]) >= {"average_drop", "road_morf"}
+    pd.testing.assert_frame_equal(before, after, check_exact=False, atol=1e-3, rtol=1e-4)
+    scores = pd.read_csv(explain.store.scores_path("efficientnet_lite0", "edges"))
+    means = scores.groupby(["metric", "level"])["value"].mean()
+    assert means.to_numpy() == pytest.approx(after["reference"].to_numpy(), abs=1e-3)
 
 
 def check_results(results: Path) -> None:
     scores = pd.read_csv(results / "scores" / "efficientnet_lite0" / "gradcam.csv")
-    assert len(scores) == 4 * (3 + 3 + 7 + 7)
+    assert len(scores) == 4 * (3 * 3 + 4 * 7 + 2 + 4 + 2 + 3)
     comparison = pd.read_csv(results / "tables" / "comparison.csv")
-    assert len(comparison) == 3 * (20 + 2 + 2)
+    assert len(comparison) == 3 * (48 + 4 + 2)
     assert set(comparison["explainer"]) == set(CELLS)
     gradcam = comparison[comparison["explainer"] == "gradcam"].set_index("metric")
     assert gradcam.loc["images_forward", "value"] == 1

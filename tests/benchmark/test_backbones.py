@@ -1,13 +1,11 @@
 """Backbones: packaged weights, folded batch norms, and the torchvision networks of the paper."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
 import methods
@@ -68,46 +66,22 @@ def test_names_of_packaged_weights_match_timms_strictly() -> None:
     network.load_state_dict(state, strict=True)
 
 
-@pytest.fixture
-def lively() -> Callable[[str], nn.Module]:
-    """Makes a timm network with random weights whose batch norms do something."""
-
-    def make(model: str) -> nn.Module:
-        torch.manual_seed(0)
-        network: nn.Module = timm.create_model(model, num_classes=7).eval()
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.running_mean.normal_(0, 0.1)
-                module.running_var.uniform_(0.5, 2)
-        return network
-
-    return make
-
-
 @pytest.mark.parametrize("model", ["tf_efficientnet_lite0", "resnet18", "densenet121"])
-def test_faster_changes_no_logit(lively: Callable[[str], nn.Module], model: str) -> None:
-    network = lively(model)
-    quick = backbones.faster(network, 64)
+def test_folding_changes_no_logit(model: str) -> None:
+    torch.manual_seed(0)
+    network = timm.create_model(model, num_classes=7).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+    folded = backbones.fold_batch_norms(network, 64)
     images = torch.rand(3, 3, 64, 64)
     with torch.no_grad():
-        assert torch.allclose(network(images), quick(images), rtol=1e-3, atol=1e-4)
-    assert quick is not network
-    norms = [m for m in quick.modules() if isinstance(m, nn.BatchNorm2d)]
-    assert len(norms) < len([m for m in network.modules() if isinstance(m, nn.BatchNorm2d)])
+        assert torch.allclose(network(images), folded(images), rtol=1e-3, atol=1e-4)
+    assert folded is not network
 
 
-@pytest.mark.parametrize("size", [64, 65, 70])
-def test_absorbed_padding_is_exact(lively: Callable[[str], nn.Module], size: int) -> None:
-    network, image = lively("tf_efficientnet_lite0"), torch.rand(2, 3, size, size)
-    with torch.no_grad():
-        even = backbones.absorb_padding(network, image[:1])
-        assert torch.allclose(network(image), even(image), rtol=1e-5, atol=1e-6)
-    assert not any(isinstance(m, Conv2dSame) for m in even.modules())
-    assert any(isinstance(m, Conv2dSame) for m in network.modules())
-    assert not any(m._forward_pre_hooks for m in even.modules())
-
-
-def test_a_network_that_cannot_be_folded_keeps_its_batch_norms() -> None:
+def test_a_network_that_cannot_be_folded_stays_as_it_is() -> None:
     class Crossed(nn.Module):
         """Registers its batch norm after the convolution, but runs it before."""
 
@@ -120,10 +94,7 @@ def test_a_network_that_cannot_be_folded_keeps_its_batch_norms() -> None:
             return self.conv(self.norm(x)).square().mean(dim=(2, 3))
 
     network = Crossed().eval()
-    kept = backbones.faster(network, 16)
-    assert isinstance(kept.norm, nn.BatchNorm2d)
-    images = torch.rand(2, 3, 16, 16)
-    assert torch.equal(kept(images), network(images))
+    assert backbones.fold_batch_norms(network, 16) is network
 
 
 def test_taps_have_the_papers_shapes(papers: Backbone) -> None:

@@ -14,7 +14,7 @@ from benchmark import evaluate
 from benchmark.images import Split
 from benchmark.params import Params
 from methods import Backbone
-from metrics import Maps, Metric
+from metrics import MODES, Maps, Metric
 from metrics.complexity import Complexity
 from metrics.confidence import Confidence
 from metrics.deletion_insertion import DeletionInsertion
@@ -44,8 +44,9 @@ def with_objects(split: Split) -> Split:
 def score(
     backbone: Backbone, split: Split, maps: np.ndarray, seeds: list[int], batch_size: int = 32
 ) -> pd.DataFrame:
-    scores = evaluate.evaluate(suite(), backbone, split, maps, seeds, "corrected", batch_size, "")
-    return scores.reset_index(drop=True)
+    view = evaluate.View("corrected", suite(), maps)
+    (scores,) = evaluate.evaluate([view], backbone, split, seeds, batch_size, "")
+    return scores
 
 
 def equal(first: pd.DataFrame, second: pd.DataFrame) -> None:
@@ -144,10 +145,29 @@ def test_batches_change_nothing_on_a_real_network(
     maps = np.random.default_rng(1).random((3, 7, 7), np.float32)
     metrics: list[Metric] = [Confidence([50]), ROAD([30])]
     one, other = (
-        evaluate.evaluate(metrics, lite0, split, maps, [1, 2, 3], "corrected", size, "")
+        evaluate.evaluate(
+            [evaluate.View("corrected", metrics, maps)], lite0, split, [1, 2, 3], size, ""
+        )[0]
         for size in (64, batch_size)
     )
     equal(one, other)
+
+
+def test_views_share_a_pass_and_nothing_else(
+    tiny: Backbone, make_split: MakeSplit, maps: np.ndarray
+) -> None:
+    split = with_objects(make_split("evaluation", 9))
+    views = [
+        evaluate.View("corrected", suite(), maps),
+        evaluate.View("reference", [ROAD([50]), Confidence([15])], maps.round()),
+        evaluate.View("corrected", [Complexity()], maps),
+    ]
+    before = tiny.passes.forward
+    together = evaluate.evaluate(views, tiny, split, SEEDS, 7, "")
+    assert tiny.passes.forward - before == 9 * (1 + 2 + 4 + 6 + 2 + 1)
+    for view, scores in zip(views, together, strict=True):
+        (alone,) = evaluate.evaluate([view], tiny, split, SEEDS, 32, "")
+        equal(scores, alone)
 
 
 @pytest.mark.parametrize("lengths", [[3], [5, 5], [1, 2, 9, 4], [4, 4, 4], [1] * 7])
@@ -203,3 +223,62 @@ def test_nan_maps_can_be_counted() -> None:
     evaluate.refuse_bad_maps(np.full((3, 4, 4), np.nan, np.float32), 3, "", count_nan=True)
     with pytest.raises(ValueError, match="ranges from"):
         evaluate.refuse_bad_maps(bad(2.0), 3, "maps.npy", count_nan=True)
+
+
+def rows(values: list[float], metric: str = "average_drop") -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "image": [f"i{i}" for i in range(len(values))],
+            "metric": metric,
+            "level": 50.0,
+            "value": values,
+        }
+    )
+
+
+def test_reference_minus_corrected() -> None:
+    corrected, reference = rows([10, 20, 30, 40]), rows([10, 0, 30, 80])
+    for stored, scores, mode, other in (
+        (corrected, reference, "corrected", "reference"),
+        (reference, corrected, "reference", "corrected"),
+    ):
+        table = evaluate.difference(stored, scores, mode, other)
+        (row,) = table.to_dict("records")
+        assert row == {
+            "metric": "average_drop",
+            "level": 50,
+            "corrected": 25,
+            "reference": 30,
+            "delta": 5,
+            "changed": 50,
+            "n": 4,
+        }
+
+
+def test_measures_of_one_mode_only_are_left_out() -> None:
+    stored = pd.concat([rows([1, 2]), rows([1, 2], "gini")])
+    table = evaluate.difference(stored, rows([1, 2]), "corrected", "reference")
+    assert table["metric"].tolist() == ["average_drop"]
+
+
+def test_other_images_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"average_drop at 50.0 of image i2 has a score in one"):
+        evaluate.difference(rows([1, 2, 3]), rows([1, 2]), "corrected", "reference")
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_tied_maps_are_what_changes(cnn: Backbone, make_split: MakeSplit, ties: bool) -> None:
+    split, rng = make_split("evaluation", 4), np.random.default_rng(0)
+    native = np.stack([rng.permutation(1024).reshape(32, 32) for _ in range(4)]) / 1023.0
+    native = native.astype(np.float32)
+    if ties:
+        native[native < 0.6] = 0
+    suite: list[Metric] = [Confidence([50]), ROAD([25, 75])]
+    views = [evaluate.View(mode, suite, native) for mode in MODES]
+    scores = evaluate.evaluate(views, cnn, split, [1, 2, 3, 4], 32, "")
+    table = evaluate.difference(*scores, *MODES)
+    changed = table.set_index(["metric", "level"])["changed"]
+    assert (changed["comprehensiveness", 75] > 0) == ties
+    assert (changed["sufficiency", 75] > 0) == ties
+    assert changed["comprehensiveness", 25] == 0
+    assert changed["average_drop", 50] == 0

@@ -94,6 +94,14 @@ def test_best_is_bold_in_the_good_direction(written: Path) -> None:
     assert cells[1][1] == "low one"
 
 
+def test_nothing_is_best_where_all_are_alike() -> None:
+    column = tables.column("average_drop", 50)
+    rows = pd.DataFrame({"value": [0.01, 0.02]})
+    assert tables.best_value(rows, column) == ""
+    assert tables.best_value(rows.assign(value=[0.01, 0.2]), column) == "0.0"
+    assert tables.best_value(rows.iloc[:1], column) == "0.0"
+
+
 def test_latex_is_booktabs_and_balanced(written: Path) -> None:
     text = (written / "comparison.tex").read_text()
     assert all(rule in text for rule in (r"\toprule", r"\midrule", r"\bottomrule"))

@@ -1,0 +1,155 @@
+"""ROAD against pytorch-grad-cam: both sides in turns, in one process; run by `make speed`.
+
+20 photographs, Grad-CAM's maps, 14 imputations an image, the same allocator and threads.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+from pytorch_grad_cam.metrics.road import (
+    NoisyLinearImputer,
+    ROADLeastRelevantFirst,
+    ROADMostRelevantFirst,
+)
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
+from torch import Tensor, nn
+
+import methods
+from benchmark import backbones, evaluate
+from benchmark.images import Split
+from methods import Backbone
+from metrics import Maps
+from metrics._imputation import impute
+from metrics.road import REMOVED, ROAD
+
+ROUNDS = 3
+
+Cams = tuple[Tensor, Tensor]
+"""Photographs (20, 3, 224, 224) and Grad-CAM's maps (20, 7, 7)."""
+
+
+@pytest.fixture(scope="module")
+def cams(lite0: Backbone, photographs: tuple[Tensor, Tensor]) -> Cams:
+    pixels = photographs[0]
+    return pixels, methods.load("gradcam")(lite0)(pixels, lite0.predict(pixels))
+
+
+def synchronised(work: Callable[[], Any]) -> Any:
+    """What `work` gives, once it is there."""
+    result = work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return result
+
+
+def paired(
+    benchmark: BenchmarkFixture,
+    name: str,
+    ours: Callable[[], Any],
+    theirs: Callable[[], Any],
+    images: int,
+) -> None:
+    """Time `ours` by pytest-benchmark, and before each round `theirs`."""
+    synchronised(ours)
+    seconds: list[float] = []
+
+    def other() -> None:
+        start = time.perf_counter()
+        theirs()
+        seconds.append(time.perf_counter() - start)
+
+    benchmark.pedantic(lambda: synchronised(ours), setup=other, rounds=ROUNDS, iterations=1)
+    own = benchmark.stats.stats.data
+    benchmark.extra_info |= {
+        "name": name,
+        "ours": float(np.median(own)) / images,
+        "theirs": float(np.median(seconds)) / images,
+        "ratio": float(np.median(np.divide(seconds, own))),
+        "ratios": [float(r) for r in np.divide(seconds, own)],
+    }
+
+
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+    ),
+]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_imputation(benchmark: BenchmarkFixture, cams: Cams, device: str) -> None:
+    """The imputations alone, without noise; and how far apart the two are."""
+    pixels, native = cams
+    masks = ROAD().masks(Maps(native, pixels.shape[2:], range(len(native))))
+    images, removed = pixels.to(device), masks.to(device)
+    reference = NoisyLinearImputer(noise=0)
+
+    def theirs() -> Tensor:
+        return torch.stack(
+            [
+                torch.stack([reference(image, (~mask).float()) for mask in own])
+                for image, own in zip(pixels, masks, strict=True)
+            ]
+        )
+
+    paired(
+        benchmark,
+        f"ROAD's imputation, {device}",
+        lambda: impute(images, removed),
+        theirs,
+        len(pixels),
+    )
+    error = (impute(images, removed).cpu() - theirs()).abs()
+    benchmark.extra_info["largest_error"] = float(error.max())
+
+
+class Normalised(nn.Module):
+    """The network as timm gives it, on raw pixels: what a user of pytorch-grad-cam has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = timm.create_model("tf_efficientnet_lite0").eval()
+        self.network.load_state_dict(backbones.packaged_efficientnet_lite0())
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits: Tensor = self.network((pixels - 0.5) / 0.5)
+        return logits
+
+
+@pytest.mark.parametrize("network", ["as timm gives it", "as this suite makes it"])
+def test_whole_metric(
+    benchmark: BenchmarkFixture, lite0: Backbone, cams: Cams, network: str
+) -> None:
+    """Ranking, imputation, noise and forward passes of both orders at seven levels."""
+    pixels, native = cams
+    count = len(pixels)
+    size = pixels.shape[2:]
+    split = Split(
+        evaluate.pd.DataFrame({"id": [f"{i:02d}" for i in range(count)]}),
+        (pixels * 255).round().byte(),
+        torch.ones(count, *size, dtype=torch.bool),
+        torch.zeros(count, dtype=torch.int64),
+    )
+    theirs_network = Normalised() if network.startswith("as timm") else lite0
+    targets = [ClassifierOutputSoftmaxTarget(int(t)) for t in lite0.predict(pixels)]
+    resized = Maps(native, size, range(count)).resized.cpu().numpy()
+
+    def ours() -> Any:
+        view = evaluate.View("corrected", [ROAD()], native.cpu().numpy())
+        return evaluate.evaluate([view], lite0, split, list(range(count)), 32, "")
+
+    def theirs() -> None:
+        for order in (ROADMostRelevantFirst, ROADLeastRelevantFirst):
+            for removed in REMOVED:
+                metric = order(percentile=100 - removed)
+                metric(pixels, resized, targets, theirs_network, return_diff=False)
+
+    name = f"ROAD, whole; pytorch-grad-cam with the network {network}"
+    paired(benchmark, name, ours, theirs, count)
