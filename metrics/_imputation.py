@@ -14,9 +14,13 @@ It is solved by flexible conjugate gradients, preconditioned by one multigrid V(
 smoothing, which damps the fast half of this stencil's spectrum to a third; bilinear interpolation
 P that is zero at known pixels; coarse operators P' A P of nine coefficients a pixel. Coarse
 pixels are every second one in both directions, down to a single one; those that fall on a known
-pixel are no unknowns. An image with one mask is one problem, worked on by one thread; its three
-channels share the coarse operators. Iteration ends when the last step moved no pixel by more than
-`_TOLERANCE`: a step with a good preconditioner is an estimate of the error before it.
+pixel are no unknowns. An image with one mask is one problem; its three channels share the coarse
+operators. Iteration ends when the last step moved no pixel by more than `_TOLERANCE`: a step with
+a good preconditioner is an estimate of the error before it. What has not ended after `_MAX_STEPS`
+is solved by elimination.
+
+`_imputation_cpu` and `_imputation_torch` are two forms of this solver: loops over the unknown
+pixels, a problem a thread; and tensor operations over all problems at once, for GPUs.
 """
 
 import numpy as np
@@ -34,7 +38,7 @@ _Array = NDArray[np.float32]
 
 
 def _impute_directly(image: _Array, removed: NDArray[np.bool_]) -> _Array:
-    """What `_impute_one` does, by sparse elimination in float64: slower, and sure to end."""
+    """What the solvers do, by sparse elimination in float64: slower, and sure to end."""
     from scipy.sparse import csc_matrix  # hardly ever needed, and slow to import
     from scipy.sparse.linalg import spsolve
 

@@ -6,6 +6,7 @@ pixels, ties broken by the image's seed, and a map that holds NaN or infinite va
 thresholds, whatever the ties, and NaN goes its way.
 """
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -122,14 +123,17 @@ class ReferenceMaps(Maps):
         """See Maps; a map with NaN is NaN everywhere."""
         return _resize(_normalise(self.native), self.size)
 
+    @cached_property
+    def _ascending(self) -> Tensor:
+        return self.resized.flatten(1).sort(dim=1).values
+
     def top(self, percent: float) -> Tensor:
         """All but the pixels below the (100 - percent) % quantile, bool (B, H, W)."""
-        return ~(self.resized < _quantiles(self.resized, 100 - percent))
+        return ~(self.resized < _quantile(self._ascending, 100 - percent))
 
     def bottom(self, percent: float) -> Tensor:
         """The same of the map's complement."""
-        complement = 1 - self.resized
-        return ~(complement < _quantiles(complement, 100 - percent))
+        return ~(1 - self.resized < _quantile(1 - self._ascending.flip(1), 100 - percent))
 
     def settle(self, values: Tensor) -> Tensor:
         """Values (B,) of a measure with 0 for NaN."""
@@ -150,5 +154,8 @@ def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
 
 
-def _quantiles(maps: Tensor, percent: float) -> Tensor:
-    return maps.flatten(1).quantile(percent / 100, dim=1)[:, None, None]
+def _quantile(ascending: Tensor, percent: float) -> Tensor:
+    """The linearly interpolated quantile of sorted values (B, N), as (B, 1, 1)."""
+    place = percent / 100 * (ascending.shape[1] - 1)
+    below, above = math.floor(place), math.ceil(place)
+    return torch.lerp(ascending[:, below], ascending[:, above], place - below)[:, None, None]

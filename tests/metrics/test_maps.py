@@ -131,6 +131,17 @@ def test_reference_removes_what_pytorch_grad_cam_removes(percent: float, zeros: 
         assert torch.equal(~ours[0], kept.bool())
 
 
+@pytest.mark.parametrize("percent", [0, 10, 15, 33.3, 50, 85, 100])
+def test_reference_thresholds_are_torchs_quantiles(percent: float) -> None:
+    resized = torch.rand(3, 9, 11, generator=torch.Generator().manual_seed(2))
+    resized[:, 0, 0], resized[:, 0, 1] = 0, 1
+    maps = ReferenceMaps(resized, (9, 11), [0, 1, 2])
+    threshold = resized.flatten(1).quantile(1 - percent / 100, dim=1)[:, None, None]
+    assert torch.equal(maps.top(percent), resized >= threshold)
+    threshold = (1 - resized).flatten(1).quantile(1 - percent / 100, dim=1)[:, None, None]
+    assert torch.equal(maps.bottom(percent), 1 - resized >= threshold)
+
+
 def test_modes_agree_without_ties() -> None:
     native = torch.from_numpy(np.random.default_rng(0).permutation(400).reshape(1, 20, 20) / 399.0)
     corrected, reference = (mode(native.float(), (20, 20), [0]) for mode in MODES.values())
