@@ -52,8 +52,20 @@ def test_noise_has_its_sigma_and_stays_in_the_hole(native: Tensor) -> None:
     assert float(noise[~holes].abs().max()) == 0
     assert float(noise[holes].std()) == pytest.approx(0.01, rel=0.02)
     assert float(noise[holes].mean()) == pytest.approx(0, abs=3e-4)
-    morf, lerf = (noise[0, v][masks[0, v].expand(3, -1, -1)] for v in (0, 1))
-    assert not torch.equal(morf, lerf)
+
+
+def test_every_version_of_every_image_has_noise_of_its_own() -> None:
+    """Equal images with equal maps and levels: the same holes, other noise."""
+    pixels, native = torch.full((2, 3, 32, 32), 0.5), torch.arange(1024.0).view(1, 32, 32)
+    maps = maps_of(native.expand(2, -1, -1), seeds=[5, 6])
+    metric = ROAD([50, 50])
+    noise = metric.perturb(pixels, maps) - 0.5
+    holes = metric.masks(maps)
+    assert torch.equal(holes[:, 0], holes[:, 1])
+    assert torch.equal(holes[0], holes[1])
+    drawn = noise[:, :2, :, holes[0, 0]].flatten(0, 1).flatten(1)
+    correlation = torch.corrcoef(drawn) - torch.eye(4)
+    assert float(correlation.abs().max()) < 5 / 1536**0.5
 
 
 def test_noise_of_each_channel(native: Tensor) -> None:
