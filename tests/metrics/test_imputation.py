@@ -1,6 +1,10 @@
 """Imputation against two independent solvers, its limit cases, and what it must not depend on."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -305,6 +309,33 @@ def test_independent_of_the_number_of_threads(restored_threads: int) -> None:
     many = impute(images, removed)
     numba.set_num_threads(1)
     assert torch.equal(impute(images, removed), many)
+
+
+IMPUTE_AND_PRINT = """
+import hashlib, torch
+from metrics._imputation import impute
+generator = torch.Generator().manual_seed(0)
+images = torch.rand(2, 3, 64, 64, generator=generator)
+removed = torch.rand(2, 3, 64, 64, generator=generator) < 0.6
+print(hashlib.sha256(impute(images, removed).numpy().tobytes()).hexdigest())
+"""
+
+
+def test_same_bytes_whether_just_compiled_or_from_the_cache(tmp_path: Path) -> None:
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    printed = [
+        subprocess.run(
+            [sys.executable, "-c", IMPUTE_AND_PRINT],
+            cwd=Path(__file__).parents[2],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for _ in range(2)
+    ]
+    assert list(tmp_path.rglob("*.nbc"))
+    assert printed[0] == printed[1]
 
 
 def test_non_contiguous_inputs() -> None:
