@@ -26,9 +26,7 @@ def main(params: Params, variant: str) -> None:
     (scores,) = evaluate.evaluate(
         [view], explainer.backbone, split, seeds, params.evaluate.batch_size, variant
     )
-    scores.insert(0, "backbone", spec.backbone)
-    scores.insert(1, "explainer", variant)
-    store.write_csv(store.ablation_path(variant), scores)
+    evaluate.write(store.ablation_path(variant), scores, spec.backbone, variant)
     work.done()
 
 

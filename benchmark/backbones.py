@@ -24,9 +24,15 @@ def build(name: str, spec: BackboneSpec) -> Backbone:
     Raises:
         ValueError: an unknown network, weights that do not fit, a layer that does not exist.
     """
-    network = _network(name, spec).eval()
-    backbone = Backbone(
-        network,
+    backbone = wrap(name, spec, network(name, spec))
+    backbone.network = fold_batch_norms(backbone.network, spec.size)
+    return backbone.to(device()).to(memory_format=torch.channels_last)
+
+
+def wrap(name: str, spec: BackboneSpec, network: nn.Module) -> Backbone:
+    """A network as a frozen backbone, in eval mode."""
+    return Backbone(
+        network.eval(),
         name=name,
         mean=spec.mean,
         std=spec.std,
@@ -36,11 +42,14 @@ def build(name: str, spec: BackboneSpec) -> Backbone:
         cam_layer=spec.cam_layer,
         prefix_tokens=spec.prefix_tokens,
     )
-    backbone.network = fold_batch_norms(network, spec.size)
-    return backbone.to(device()).to(memory_format=torch.channels_last)
 
 
-def _network(name: str, spec: BackboneSpec) -> nn.Module:
+def network(name: str, spec: BackboneSpec) -> nn.Module:
+    """The network of a backbone, with its weights.
+
+    Raises:
+        ValueError: an unknown network, weights that do not fit.
+    """
     if spec.source == "timm":
         import timm
 
@@ -49,7 +58,7 @@ def _network(name: str, spec: BackboneSpec) -> nn.Module:
             raise ValueError(
                 f"backbone {name!r}: timm has no model {spec.model!r}: near names are {near or '-'}"
             )
-        network: nn.Module = timm.create_model(spec.model, pretrained=False)
+        made: nn.Module = timm.create_model(spec.model, pretrained=False, **spec.arguments)
     else:
         import torchvision.models
 
@@ -58,10 +67,10 @@ def _network(name: str, spec: BackboneSpec) -> nn.Module:
                 f"backbone {name!r}: torchvision has no model {spec.model!r}: see "
                 "torchvision.models.list_models()"
             )
-        network = torchvision.models.get_model(spec.model, weights=None)
+        made = torchvision.models.get_model(spec.model, weights=None, **spec.arguments)
     if spec.weights != "none":
-        _load_weights(network, _state(name, spec), name)
-    return network
+        _load_weights(made, _state(name, spec), name)
+    return made
 
 
 def _state(name: str, spec: BackboneSpec) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,11 +32,16 @@ KEY = ["image", "metric", "level"]
 
 @dataclass(frozen=True)
 class View:
-    """Maps (N, h, w) of a split, and the metrics that score them in one mode."""
+    """Maps (n, h, w) of a split's first n images, and the metrics that score them in one mode."""
 
     mode: str
     suite: list[Metric]
     maps: NDArray[np.float32]
+
+    @property
+    def perturbing(self) -> list[Perturbation]:
+        """The metrics that ask the network."""
+        return [metric for metric in self.suite if isinstance(metric, Perturbation)]
 
 
 def main(params: Params, cell: str) -> None:
@@ -45,15 +51,10 @@ def main(params: Params, cell: str) -> None:
     maps = read_maps(spec, len(split), count_nan=params.explain.nan_maps == "count")
     backbone = backbones.build(spec.backbone, params.backbones[spec.backbone])
     other = "reference" if params.mode == "corrected" else "corrected"
-    work = store.Work(
-        "evaluate",
-        [cell, spec, params.backbones[spec.backbone], params.explain, other],
-        [store.split_path("evaluation"), spec.code, spec.needs],
-    )
-    others = maps
+    some = split.first(params.evaluate.delta_images)
+    others = maps[: len(some)]
     if spec.reference:  # its explainer has other settings, and so other maps, in the other mode
-        explainer = explain.build(params, spec, other)
-        others, _ = explain.explain(explainer, split, params.explain, work, f"{cell} ({other})")
+        others = maps_in_mode(params, cell, other, backbone, some)
 
     def view(mode: str, maps: NDArray[np.float32]) -> View:
         suite = build_suite(params.evaluate, mode, backbone, trained=cell in params.heads)
@@ -63,12 +64,30 @@ def main(params: Params, cell: str) -> None:
     seeds = image_seeds(params.seed, split)
     scores, changed = evaluate(views, backbone, split, seeds, params.evaluate.batch_size, cell)
     delta = difference(scores, changed, params.mode, other)
-    for table in (scores, delta):
-        table.insert(0, "backbone", spec.backbone)
-        table.insert(1, "explainer", spec.explainer)
-    store.write_csv(store.scores_path(spec.backbone, spec.explainer), scores)
-    store.write_csv(store.delta_path(spec.backbone, spec.explainer), delta)
+    write(store.scores_path(spec.backbone, spec.explainer), scores, spec.backbone, spec.explainer)
+    write(store.delta_path(spec.backbone, spec.explainer), delta, spec.backbone, spec.explainer)
+
+
+def write(path: Path, table: pd.DataFrame, backbone: str, explainer: str) -> None:
+    """Write a table of one cell, with the names of the cell in front."""
+    names = {"backbone": backbone, "explainer": explainer}
+    store.write_csv(path, table.assign(**names)[[*names, *table.columns]])
+
+
+def maps_in_mode(
+    params: Params, cell: str, mode: str, backbone: Backbone, split: Split
+) -> NDArray[np.float32]:
+    """Maps (N, h, w) of a cell with the settings it has in a mode."""
+    spec: Cell = params.entry("cells", cell)
+    work = store.Work(
+        "evaluate",
+        [cell, spec, params.backbones[spec.backbone], params.explain, params.evaluate, mode],
+        [store.split_path("evaluation"), spec.code, spec.needs],
+    )
+    explainer = explain.assemble(params, spec, mode, backbone)
+    maps, _ = explain.explain(explainer, split, params.explain, work, f"{cell} ({mode})")
     work.done()
+    return maps
 
 
 def read_maps(cell: Cell, images: int, *, count_nan: bool) -> NDArray[np.float32]:
@@ -162,44 +181,52 @@ def evaluate(
     in full batches. Nothing but the network's own rounding depends on the size of a batch, on the
     order of the images or on which of them are scored together.
     """
-    perturbing = [[m for m in v.suite if isinstance(m, Perturbation)] for v in views]
-    count = 1 + sum(metric.versions for own in perturbing for metric in own)
+    count = 1 + sum(metric.versions for view in views for metric in view.perturbing)
     batches = list(split.batches(max(1, PERTURBED // count)))
-    waiting: deque[list[Maps]] = deque()
+    waiting: deque[list[Maps | None]] = deque()
 
     def versions() -> Iterator[Tensor]:
         for batch in batches:
             pixels = split.images(batch).to(backbone.device)
-            seen = [
-                MODES[view.mode](
-                    torch.from_numpy(view.maps[batch]).to(backbone.device),
-                    pixels.shape[2:],
-                    seeds[batch],
-                )
-                for view in views
-            ]
-            waiting.append(seen)
+            waiting.append([maps_of(view, batch, pixels, seeds) for view in views])
             yield pixels
-            for own, maps in zip(perturbing, seen, strict=True):
-                for metric in own:
-                    yield metric.perturb(pixels, maps).flatten(0, 1)
+            for view, maps in zip(views, waiting[-1], strict=True):
+                if maps is not None:
+                    for metric in view.perturbing:
+                        yield metric.perturb(pixels[: len(maps)], maps).flatten(0, 1)
 
     rows: list[list[Row]] = [[] for _ in views]
     answers = probabilities(backbone, versions(), batch_size)
     for batch in tqdm(batches, desc=label, unit="batch", disable=None):
         before = next(answers)
-        targets = before.argmax(dim=1)
         objects = split.objects[batch].to(backbone.device)
-        for view, own, maps, table in zip(views, perturbing, waiting.popleft(), rows, strict=True):
-            found: list[Values] = []
-            for metric in own:
-                found += metric.judge(
-                    before, next(answers).unflatten(0, (len(before), -1)), targets
-                )
-            for reading in view.suite:
-                found += reading.read(maps, objects) if isinstance(reading, Reading) else []
-            table += settled(split.ids[batch], found, maps)
+        for view, maps, table in zip(views, waiting.popleft(), rows, strict=True):
+            if maps is not None:
+                own = slice(len(maps))
+                found = judged(view, maps, before[own], objects[own], answers)
+                table += settled(split.ids[batch][own], found, maps)
     return [as_table(own, backbone) for own in rows]
+
+
+def maps_of(view: View, batch: slice, pixels: Tensor, seeds: list[int]) -> Maps | None:
+    """The maps of a view in a batch of images, or None if it scores none of them."""
+    maps = torch.from_numpy(view.maps[batch]).to(pixels.device)
+    if not len(maps):
+        return None
+    return MODES[view.mode](maps, pixels.shape[2:], seeds[batch][: len(maps)])
+
+
+def judged(
+    view: View, maps: Maps, before: Tensor, objects: Tensor, answers: Iterator[Tensor]
+) -> list[Values]:
+    """What a view's metrics say of a batch; each perturbing one takes the next of `answers`."""
+    targets = before.argmax(dim=1)
+    found: list[Values] = []
+    for metric in view.perturbing:
+        found += metric.judge(before, next(answers).unflatten(0, (len(before), -1)), targets)
+    for reading in view.suite:
+        found += reading.read(maps, objects) if isinstance(reading, Reading) else []
+    return found
 
 
 def settled(images: list[str], found: list[Values], maps: Maps) -> list[Row]:
@@ -259,11 +286,11 @@ def full_batches(parts: Iterable[Tensor], batch_size: int, lengths: deque[int]) 
 
 
 def difference(stored: pd.DataFrame, scores: pd.DataFrame, mode: str, other: str) -> pd.DataFrame:
-    """Means of both modes over the images, by measure and level.
+    """Means of both modes over the images that have scores in both, by measure and level.
 
     Args:
         stored: per-image scores.
-        scores: per-image scores of the same images in the other mode.
+        scores: per-image scores of the same images, or of some of them, in the other mode.
         mode: of `stored`.
         other: of `scores`.
 
@@ -274,8 +301,9 @@ def difference(stored: pd.DataFrame, scores: pd.DataFrame, mode: str, other: str
     Raises:
         ValueError: the images, measures or levels of the two are not the same.
     """
-    measures = set(scores["metric"])
-    own = stored[stored["metric"].isin(measures)]
+    own = stored[
+        stored["metric"].isin(set(scores["metric"])) & stored["image"].isin(set(scores["image"]))
+    ]
     joined = own.merge(scores, on=KEY, how="outer", suffixes=("_own", "_other"), indicator=True)
     if (joined["_merge"] != "both").any():
         lone = joined[joined["_merge"] != "both"].iloc[0]

@@ -14,7 +14,7 @@ from benchmark import backbones, store
 from benchmark.images import Split, read_split
 from benchmark.params import Cell, Explain, Params
 from benchmark.stage import run
-from methods import Explainer, TrainableExplainer, check_maps
+from methods import Backbone, Explainer, TrainableExplainer, check_maps
 
 
 def main(params: Params, cell: str) -> None:
@@ -33,12 +33,17 @@ def main(params: Params, cell: str) -> None:
 
 
 def build(params: Params, cell: Cell, mode: str) -> Explainer:
-    """The explainer of a cell, with its trained state if it is trainable.
+    """The explainer of a cell on its backbone, see `assemble`."""
+    backbone = backbones.build(cell.backbone, params.backbones[cell.backbone])
+    return assemble(params, cell, mode, backbone)
+
+
+def assemble(params: Params, cell: Cell, mode: str, backbone: Backbone) -> Explainer:
+    """The explainer of a cell on a given backbone, with its trained state if it is trainable.
 
     In the mode `reference` it has the cell's `reference` settings.
     """
     cls = methods.load(cell.load or cell.explainer)
-    backbone = backbones.build(cell.backbone, params.backbones[cell.backbone])
     settings = cell.settings
     if issubclass(cls, TrainableExplainer):
         head = params.entry("heads", f"{cell.backbone}-{cell.explainer}")
@@ -57,12 +62,25 @@ def build(params: Params, cell: Cell, mode: str) -> Explainer:
 
 
 def explain(
-    explainer: Explainer, split: Split, settings: Explain, work: store.Work, label: str
+    explainer: Explainer,
+    split: Split,
+    settings: Explain,
+    work: store.Work,
+    label: str,
+    targets: torch.Tensor | None = None,
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """Explain the predicted class of every image of a split, from where `work` left off.
+    """Explain a class of every image of a split, from where `work` left off.
+
+    Args:
+        explainer: the explainer.
+        split: the images.
+        settings: images at a time, and what to do with NaN.
+        work: the folder of what is finished.
+        label: of the progress bar.
+        targets: (N,), the explained classes; the backbone's predictions if None.
 
     Returns:
-        Maps (N, h, w), and the cost: the explainer's label, the number of images, and of one
+        Maps (N, h, w), and the cost: the explainer's label and kind, the number of images, of one
         explanation the images through the network forward and backward and the seconds; the
         growth of the process's peak memory in MB.
     """
@@ -72,7 +90,10 @@ def explain(
         path = work.path(f"{batch.start:06d}.npz")
         if not path.exists():
             chunk = explain_batch(
-                explainer, split.images(batch), count_nan=settings.nan_maps == "count"
+                explainer,
+                split.images(batch),
+                None if targets is None else targets[batch],
+                count_nan=settings.nan_maps == "count",
             )
             with store.replacing(path) as beside, beside.open("wb") as file:
                 np.savez(file, **chunk)
@@ -80,6 +101,7 @@ def explain(
             chunks.append(dict(saved))
     cost = {
         "label": explainer.label,
+        "kind": explainer.kind,
         "images": len(split),
         "images_forward": sum(int(c["forward"]) for c in chunks) / len(split),
         "images_backward": sum(int(c["backward"]) for c in chunks) / len(split),
@@ -89,14 +111,17 @@ def explain(
     return np.concatenate([c["maps"] for c in chunks]), cost
 
 
-def explain_batch(explainer: Explainer, images: torch.Tensor, *, count_nan: bool) -> dict[str, Any]:
-    """Maps of a batch's predicted classes, with their cost; refuses maps that break a promise.
+def explain_batch(
+    explainer: Explainer, images: torch.Tensor, targets: torch.Tensor | None, *, count_nan: bool
+) -> dict[str, Any]:
+    """Maps of a batch, with their cost; refuses maps that break a promise.
 
-    With `count_nan` NaN and infinite values pass: evaluate counts them.
+    Without `targets` the predicted classes are explained. With `count_nan` NaN and infinite values
+    pass: evaluate counts them.
     """
     backbone = explainer.backbone
     images = images.to(backbone.device)
-    targets = backbone.predict(images)
+    targets = backbone.predict(images) if targets is None else targets.to(backbone.device)
     before = backbone.passes.forward, backbone.passes.backward
     memory = peak_memory(backbone.device)
     start = time.perf_counter()

@@ -36,6 +36,15 @@ class Split:
         """The id of each image."""
         return list(self.table["id"])
 
+    def first(self, count: int) -> "Split":
+        """The first `count` images, or all if there are fewer."""
+        return Split(
+            self.table.iloc[:count],
+            self.pixels[:count],
+            self.objects[:count],
+            self.labels[:count],
+        )
+
     def images(self, indices: slice | Tensor) -> Tensor:
         """Some of the images, float32 in [0, 1]."""
         return as_pixels(self.pixels[indices])

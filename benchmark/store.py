@@ -21,6 +21,8 @@ WORK = Path("work")
 TABLES = RESULTS / "tables"
 PLOTS = RESULTS / "plots"
 RUNTIME = RESULTS / "runtime"
+DISTILL = RESULTS / "distill"
+SPEED = RESULTS / "speed"
 
 SCORE_COLUMNS = ["backbone", "explainer", "image", "metric", "level", "value", "weights"]
 """One row an image and value. `level` is in per cent, empty for a measure without levels;
@@ -67,6 +69,11 @@ def delta_path(backbone: str, explainer: str) -> Path:
     return RESULTS / "delta" / backbone / f"{explainer}.csv"
 
 
+def randomisation_path(backbone: str, explainer: str) -> Path:
+    """How alike the maps of a cell are when the network's weights are shuffled."""
+    return RESULTS / "randomisation" / backbone / f"{explainer}.csv"
+
+
 def ablation_path(variant: str) -> Path:
     """The per-image scores of a variant of the ablation study."""
     return RESULTS / "ablation" / f"{variant}.csv"
@@ -98,6 +105,13 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read JSON."""
     return json.loads(path.read_text())
+
+
+def write_markdown(path: Path, table: pd.DataFrame, left: int = 1) -> None:
+    """Write a table of texts as Markdown, all but the first `left` columns to the right."""
+    sides = ["left"] * left + ["right"] * (len(table.columns) - left)
+    text = table.to_markdown(index=False, colalign=sides, disable_numparse=True)
+    write_text(path, text + "\n")
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:

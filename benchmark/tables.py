@@ -30,6 +30,15 @@ PROTOCOL = ["average_drop+increase_in_confidence", "road_morf_mean", "road_lerf_
 RANKED = [*PROTOCOL, "average_gain", "deletion_black", "insertion_blur", "energy_pointing_game"]
 """The measures by which the printed table ranks the explainers."""
 
+PAIRED = {name for names in RANKED for name in names.split("+")}
+"""The measures by which explainers are compared in pairs."""
+
+SIMILARITIES = {"randomisation_ssim": "SSIM", "randomisation_rank": "Rank"}
+"""What the sanity check measures, with its labels."""
+
+UNCHANGED = 0.9
+"""From this similarity on, an explainer is said not to change with the network's weights."""
+
 PRINTED = {
     "comparison": [*PROTOCOL, *COSTS],
     "faithfulness": [
@@ -98,7 +107,7 @@ def main(params: Params) -> None:
         write_printed(name, comparison, columns, labels.__getitem__)
     write_long("ablation", ablation)
     write_printed("ablation", ablation, PROTOCOL, lambda variant: variant.replace("_", " "))
-    write_long("pairs", by_backbone(cells, lambda t: pairs(t, params.tables, params.seed)))
+    write_long("pairs", by_backbone(cells, lambda t: paired(t, params.tables, params.seed)))
     good = {c: measure_of(c).higher_is_better for c in scored["metric"].unique()}
     placed = by_backbone(cells, lambda t: ranks(t, good, params.tables.confidence))
     write_long("ranks", placed)
@@ -108,7 +117,48 @@ def main(params: Params) -> None:
     )
     write_long("delta", deltas)
     write_text_table("delta", delta_table(deltas, labels))
+    shuffled = [
+        store.read_scores(store.randomisation_path(c.backbone, c.explainer))
+        for c in params.cells.values()
+    ]
+    similarity = marked(summarise(shuffled, params.tables, params.seed))
+    write_long("randomisation", similarity)
+    write_text_table("randomisation", randomisation_table(similarity, labels))
     store.write_json(store.RESULTS / "summary.json", summary(comparison))
+
+
+def paired(tables: dict[str, pd.DataFrame], settings: Settings, seed: int) -> pd.DataFrame:
+    """Every pair of explainers at the measures of PAIRED, see statistics.pairs."""
+    kept = {
+        explainer: table.loc[:, table.columns.get_level_values("metric").isin(PAIRED)]
+        for explainer, table in tables.items()
+    }
+    return pairs(kept, settings, seed)
+
+
+def marked(table: pd.DataFrame) -> pd.DataFrame:
+    """Similarities with the column `unchanged`: whether a cell's maps hardly know the weights.
+
+    That is, whether SSIM and rank correlation are at least UNCHANGED where most is randomised.
+    """
+    most = table[table["level"] == table["level"].max()]
+    least = most.groupby(["backbone", "explainer"], sort=False)["value"].min()
+    unchanged = (least >= UNCHANGED).rename("unchanged")
+    return table.join(unchanged, on=["backbone", "explainer"])
+
+
+def randomisation_table(table: pd.DataFrame, labels: dict[str, str]) -> pd.DataFrame:
+    """Similarity of the maps to those of the trained network, a row an explainer."""
+    rows = []
+    for (backbone, explainer), own in table.groupby(["backbone", "explainer"], sort=False):
+        row = {"Backbone": backbone, "Explainer": labels[explainer]}
+        values = own.set_index(["metric", "level"])["value"]
+        for metric, label in SIMILARITIES.items():
+            for level in sorted(own["level"].unique()):
+                row[f"{label}, {level:g} %"] = f"{values[metric, level]:.2f}"
+        row["Changes"] = "**no**" if own["unchanged"].any() else "yes"
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def summarise(scores: Iterable[pd.DataFrame], settings: Settings, seed: int) -> pd.DataFrame:
@@ -324,10 +374,9 @@ def write_printed(
 def write_text_table(name: str, markdown: pd.DataFrame, latex: pd.DataFrame | None = None) -> None:
     """Write a table of texts as .md and .tex (booktabs)."""
     latex = (markdown if latex is None else latex).copy()
-    right = ["left", "left"] + ["right"] * (len(markdown.columns) - 2)
-    text = markdown.to_markdown(index=False, colalign=right, disable_numparse=True)
-    store.write_text(store.TABLES / f"{name}.md", text + "\n")
+    store.write_markdown(store.TABLES / f"{name}.md", markdown, left=2)
     latex["Backbone"] = latex["Backbone"].str.replace("_", r"\_")
+    latex = latex.replace({"**no**": r"\textbf{no}"})
     latex = latex.rename(columns=latex_heading)
     alignment = "ll" + "r" * (len(latex.columns) - 2)
     text = latex.style.hide(axis="index").to_latex(hrules=True, column_format=alignment)

@@ -5,11 +5,12 @@ import inspect
 import pkgutil
 from typing import Any
 
-from methods._base import Backbone, Explainer, Passes, TrainableExplainer, check_maps
+from methods._base import Backbone, Explainer, Kind, Passes, TrainableExplainer, check_maps
 
 __all__ = [
     "Backbone",
     "Explainer",
+    "Kind",
     "Passes",
     "TrainableExplainer",
     "build",
@@ -65,6 +66,21 @@ def _load_dotted(path: str) -> type[Explainer]:
     return found
 
 
+def settings_of(cls: type[Explainer]) -> list[str]:
+    """The settings of an explainer: the keyword arguments of its constructor.
+
+    Where that hands on `**settings`, those of its bases belong to them.
+    """
+    known: list[str] = []
+    for base in cls.__mro__:
+        if "__init__" in vars(base):
+            parameters = list(inspect.signature(base).parameters.values())
+            known += [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+            if all(p.kind is not inspect.Parameter.VAR_KEYWORD for p in parameters):
+                break
+    return known
+
+
 def build(cls: type[Explainer], backbone: Backbone, settings: dict[str, Any]) -> Explainer:
     """An explainer for `backbone` with `settings`, the keyword arguments of its constructor.
 
@@ -72,7 +88,7 @@ def build(cls: type[Explainer], backbone: Backbone, settings: dict[str, Any]) ->
         ValueError: a setting the class does not have, or a backbone family it does not support.
     """
     name = cls.__module__.rpartition(".")[2]
-    known = [p for p in inspect.signature(cls).parameters if p != "backbone"]
+    known = settings_of(cls)
     for key in settings:
         if key not in known:
             raise ValueError(

@@ -1,64 +1,218 @@
-"""The attention mechanism of T-TAME and the loss that trains it.
+"""What T-TAME, TAME and L-CAM share: the attention mechanisms and the loss that trains them.
 
 Source: Ntrougkas, Gkalelis, Mezaris: T-TAME, IEEE Access 2024, arXiv 2403.04523. Modules are named
-as in the released checkpoints (`convs`, `bns`, `fuser`).
+as in the released checkpoints (`convs`, `bns`, `fuser`; `op`).
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from methods._base import Backbone, TrainableExplainer, normalise
+
 MAX_GRID = 56
 """Feature maps are fused at the largest tapped grid, but at no more than this side."""
 
+Tokens = Literal["multiply", "drop"]
+"""What becomes of the CLS token of a transformer: every patch token is multiplied by it, channel by
+channel, or it is dropped."""
 
-class AttentionMechanism(nn.Module):
+
+class Mechanism(nn.Module):
+    """Feature sets to one map a class, by a 1x1 convolution over what `fused` makes of them."""
+
+    @abstractmethod
+    def fused(self, features: Sequence[Tensor]) -> Tensor:
+        """Feature sets (B, C_i, h_i, w_i) each, as one (B, C, h, w)."""
+
+    @property
+    @abstractmethod
+    def output(self) -> nn.Conv2d:
+        """The 1x1 convolution C to K, the number of classes."""
+
+    def class_maps(self, features: Sequence[Tensor], classes: Tensor) -> Tensor:
+        """Logit maps (B, L, h, w) of the L `classes` (L,) for every image."""
+        bias = None if self.output.bias is None else self.output.bias[classes]
+        return F.conv2d(self.fused(features), self.output.weight[classes], bias)
+
+    def own_maps(self, features: Sequence[Tensor], targets: Tensor) -> Tensor:
+        """Logit maps (B, h, w), for each image the map of its own class in `targets` (B,)."""
+        maps = self.weighted(features, self.output.weight[targets, :, 0, 0])
+        return maps if self.output.bias is None else maps + self.output.bias[targets, None, None]
+
+    def weighted(self, features: Sequence[Tensor], rows: Tensor) -> Tensor:
+        """What `fused` makes of the features, summed (B, h, w) with the weights `rows` (B, C)."""
+        return torch.einsum("bchw,bc->bhw", self.fused(features), rows)
+
+
+class AttentionMechanism(Mechanism):
     """A branch a feature set (1x1 convolution, batch norm, skip, ReLU), fused by a 1x1 convolution.
 
     Args:
         channels: C_i of each feature set.
         classes: K, the number of class maps.
         skip: add the features to the branch's output before the ReLU.
-        gain: factor of the fuser's initial weights.
     """
 
-    def __init__(
-        self, channels: Sequence[int], classes: int, *, skip: bool = True, gain: float = 1.0
-    ) -> None:
+    def __init__(self, channels: Sequence[int], classes: int, *, skip: bool = True) -> None:
         super().__init__()
         self.convs = nn.ModuleList(nn.Conv2d(c, c, 1) for c in channels)
         self.bns = nn.ModuleList(nn.BatchNorm2d(c) for c in channels)
         self.fuser = nn.Conv2d(sum(channels), classes, 1)
-        with torch.no_grad():
-            self.fuser.weight.mul_(gain)
         self.skip = skip
 
+    @property
+    def output(self) -> nn.Conv2d:
+        """See Mechanism."""
+        return self.fuser
+
     def fused(self, features: Sequence[Tensor]) -> Tensor:
-        """All branches at one resolution: (B, C_i, h_i, w_i) each to (B, sum C_i, h, w)."""
-        height = min(MAX_GRID, max(f.shape[-2] for f in features))
-        width = min(MAX_GRID, max(f.shape[-1] for f in features))
+        """See Mechanism: all branches at one resolution, concatenated."""
+        size = self._size(features)
+        return torch.cat([_resize(branch, size) for branch in self._branches(features)], dim=1)
+
+    def weighted(self, features: Sequence[Tensor], rows: Tensor) -> Tensor:
+        """See Mechanism. Branches are summed before they are resized.
+
+        Resizing is linear: it gives the same up to rounding, and one channel an image is resized
+        instead of all.
+        """
+        parts = rows.split([f.shape[1] for f in features], dim=1)
+        maps = [
+            (part[:, None] @ branch.flatten(2)).unflatten(2, branch.shape[2:])
+            for part, branch in zip(parts, self._branches(features), strict=True)
+        ]
+        size = self._size(features)
+        return torch.stack([_resize(own, size)[:, 0] for own in maps]).sum(dim=0)
+
+    def _branches(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Each feature set through its branch, at its own resolution."""
         branches = []
         for conv, bn, feature in zip(self.convs, self.bns, features, strict=True):
             branch = bn(conv(feature))
             if self.skip:
                 branch = branch + feature
-            branches.append(_resize(F.relu(branch), (height, width)))
-        return torch.cat(branches, dim=1)
+            branches.append(F.relu(branch))
+        return branches
 
-    def class_maps(self, features: Sequence[Tensor], classes: Tensor) -> Tensor:
-        """Logit maps (B, L, h, w) of the L `classes` (L,) for every image."""
-        fused = self.fused(features)
-        bias = None if self.fuser.bias is None else self.fuser.bias[classes]
-        return F.conv2d(fused, self.fuser.weight[classes], bias)
+    def _size(self, features: Sequence[Tensor]) -> tuple[int, int]:
+        """The resolution (h, w) of the maps."""
+        height, width = (max(f.shape[axis] for f in features) for axis in (-2, -1))
+        return min(MAX_GRID, height), min(MAX_GRID, width)
 
-    def own_maps(self, features: Sequence[Tensor], targets: Tensor) -> Tensor:
-        """Logit maps (B, h, w), for each image the map of its own class in `targets` (B,)."""
-        fused = self.fused(features)
-        rows = self.fuser.weight[targets, :, 0, 0]
-        maps = torch.einsum("bchw,bc->bhw", fused, rows)
-        return maps if self.fuser.bias is None else maps + self.fuser.bias[targets, None, None]
+
+class LastFeatures(Mechanism):
+    """L-CAM: a 1x1 convolution over the last feature set.
+
+    Args:
+        channels: C_i of each feature set.
+        classes: K, the number of class maps.
+    """
+
+    def __init__(self, channels: Sequence[int], classes: int) -> None:
+        super().__init__()
+        self.op = nn.Conv2d(channels[-1], classes, 1)
+
+    @property
+    def output(self) -> nn.Conv2d:
+        """See Mechanism."""
+        return self.op
+
+    def fused(self, features: Sequence[Tensor]) -> Tensor:
+        """See Mechanism."""
+        return features[-1]
+
+
+class MaskExplainer(TrainableExplainer):
+    """An explainer whose class maps are learned as masks: T-TAME, TAME, L-CAM.
+
+    A subclass says in `mechanism` which attention mechanism it has, and in `masked_logits` what
+    its masks multiply.
+
+    Args:
+        backbone: the frozen classifier.
+        layers: the tapped modules; the backbone's taps if None.
+        cross_entropy, area, smoothness: weights of the loss terms.
+        gain: factor of the initial weights of the mechanism's output; 1 is the reference's. The
+            larger a backbone's features are, the more a short training needs it small: the sigmoid
+            saturates at once.
+        seed: of the initial weights.
+    """
+
+    attention: Mechanism
+    tokens: Tokens = "drop"
+    cost = "1 forward"
+    kind = "trained"
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        layers: Sequence[str] | None = None,
+        cross_entropy: float = 1.5,
+        area: float = 2.0,
+        smoothness: float = 0.01,
+        gain: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(backbone)
+        self.layers = tuple(backbone.taps if layers is None else layers)
+        self.weights = {"cross_entropy": cross_entropy, "area": area, "smoothness": smoothness}
+        channels = backbone.tapped_channels(self.layers)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            mechanism = self.mechanism(channels, backbone.classes)
+        with torch.no_grad():
+            mechanism.output.weight.mul_(gain)
+        self.attention = mechanism.eval().to(backbone.device)
+
+    @abstractmethod
+    def mechanism(self, channels: Sequence[int], classes: int) -> Mechanism:
+        """The untrained attention mechanism for feature sets of so many channels."""
+
+    def masked_logits(self, images: Tensor, masks: Tensor) -> Tensor:
+        """Logits (B, K) of images (B, 3, H, W) under their masks (B, h, w) in [0, 1]."""
+        logits: Tensor = self.backbone(masked_images(images, masks))
+        return logits
+
+    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        """See Explainer: one forward pass; maps at the resolution of the mechanism."""
+        with torch.no_grad():
+            features, _ = self._features(images)
+            return normalise(self.attention.own_maps(features, targets))
+
+    def losses(self, images: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        """See TrainableExplainer: `loss`, `cross_entropy`, `area` and `smoothness`.
+
+        Area and smoothness are over the maps of all labels of the batch for every image.
+        """
+        with torch.no_grad():
+            features, logits = self._features(images)
+        labels = logits.argmax(dim=1) if labels is None else labels
+        masks = self.attention.class_maps(features, labels).sigmoid()
+        own = masks.diagonal().permute(2, 0, 1)
+        terms = {
+            "cross_entropy": F.cross_entropy(self.masked_logits(images, own), labels),
+            "area": area(masks),
+            "smoothness": smoothness(masks),
+        }
+        loss = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
+        return {"loss": loss} | terms
+
+    def _features(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        with self.backbone.tap(self.layers) as outputs:
+            logits = self.backbone(images)
+        return [self._arranged(outputs[layer]) for layer in self.layers], logits
+
+    def _arranged(self, features: Tensor) -> Tensor:
+        grid = self.backbone.grid(features)
+        if self.backbone.prefix_tokens is None or self.tokens == "drop":
+            return grid
+        return grid * features[:, 0, :, None, None]
 
 
 def _resize(features: Tensor, size: tuple[int, int]) -> Tensor:

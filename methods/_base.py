@@ -3,13 +3,15 @@
 import difflib
 import hashlib
 import math
+import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
@@ -17,6 +19,9 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 FAMILIES = frozenset({"cnn", "transformer"})
+
+Kind = Literal["trained", "CAM", "gradient", "perturbation", "attention", "baseline", "other"]
+"""Kinds of explainers: what they draw on."""
 
 
 @dataclass
@@ -94,7 +99,7 @@ class Backbone(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits (B, K) of pixels (B, 3, H, W) in [0, 1]."""
         logits: Tensor = self.network((pixels - self.mean) / self.std)
-        self.passes.forward += len(pixels)
+        self.passes.forward += len(logits)
         if logits.requires_grad:
             logits.register_hook(self._count_backward)
         return logits
@@ -142,6 +147,28 @@ class Backbone(nn.Module):
             for handle in handles:
                 handle.remove()
 
+    @contextmanager
+    def changed(self, layer: str, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        """Within the block, what comes after `layer` gets `change(output)` for its output."""
+
+        def hook(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+            return change(output)
+
+        handle = self.layer(layer).register_forward_hook(hook)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def from_layer(self, layer: str, pixels: Tensor, outputs: Tensor) -> Tensor:
+        """Logits (n, K) if `layer` gave `outputs` (n, ...) for one image (1, 3, H, W).
+
+        What lies before `layer` sees one image, whatever n is; all n count as forward passes.
+        """
+        with self.changed(layer, lambda _own: outputs):
+            logits: Tensor = self(pixels)
+        return logits
+
     def grid(self, features: Tensor) -> Tensor:
         """Features as (B, C, h, w): as they are for a CNN, without prefix tokens for tokens."""
         if self.prefix_tokens is None:
@@ -187,6 +214,10 @@ class Explainer(ABC):
     """Name as printed in tables and plots."""
     paper: ClassVar[str]
     """Author, year, venue or arXiv number."""
+    cost: ClassVar[str]
+    """Images through the network for one explanation, in words: `1 forward, 1 backward`."""
+    kind: ClassVar[Kind] = "other"
+    """What it draws on; plots and tables keep those of a kind together."""
     families: ClassVar[frozenset[str]] = FAMILIES
     """The families of backbones it supports."""
 
@@ -260,6 +291,24 @@ def image_seeds(images: Tensor) -> list[int]:
     return [
         int.from_bytes(hashlib.blake2b(p.tobytes(), digest_size=8).digest()) >> 1 for p in pixels
     ]
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Within the block, torch, numpy and random draw from `seed`; then they go on as before.
+
+    For libraries that draw from global generators.
+    """
+    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(numpy_state)  # noqa: NPY002
+            random.setstate(python_state)
 
 
 def check_maps(maps: Tensor, images: Tensor) -> None:

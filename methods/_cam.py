@@ -1,48 +1,79 @@
-"""Adapter over pytorch-grad-cam."""
+"""What the CAM family shares: features of a layer, and the gradient of the class's logit there.
 
-from typing import Any, ClassVar
+pytorch-grad-cam is the reference in the tests. It goes back through the whole network; here the
+gradient ends at the layer, which gives the same maps in less than half the time.
+"""
+
+from abc import abstractmethod
 
 import torch
-from pytorch_grad_cam.base_cam import BaseCAM
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor
 
 from methods._base import Backbone, Explainer, normalise
 
 
-class _NativeSize:
-    """Keeps a CAM at the resolution of its layer; resizing is the metric's business."""
+class GradientCAM(Explainer):
+    """A map from the features of the CAM layer and their gradient; negative evidence is cut off.
 
-    def get_target_width_height(self, _input: Tensor) -> None:
-        return None
-
-
-class CAM(Explainer):
-    """An explainer of pytorch-grad-cam at the backbone's CAM layer.
-
-    A subclass names the library's class in `cam`.
+    A subclass says in `combine` how.
 
     Args:
         backbone: the classifier.
         layer: the module whose output is weighted; the backbone's CAM layer if None.
     """
 
-    cam: ClassVar[type[BaseCAM]]
+    cost = "1 forward, 1 backward"
+    kind = "CAM"
 
     def __init__(self, backbone: Backbone, *, layer: str | None = None) -> None:
         super().__init__(backbone)
-        self._layer = backbone.layer(layer or backbone.cam_layer)
-        self._native: Any = type(f"Native{self.cam.__name__}", (_NativeSize, self.cam), {})
+        self._layer = layer or backbone.cam_layer
+        backbone.layer(self._layer)
 
     def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps at the resolution of the layer."""
-        # The library's backward pass needs an input with a gradient, as the weights have none.
-        inputs = images.detach().clone().requires_grad_()
-        classes = [ClassifierOutputTarget(int(t)) for t in targets]
-        cam = self._native(self.backbone, [self._layer], reshape_transform=self.backbone.grid)
-        try:
-            with torch.enable_grad():
-                maps = cam(inputs, classes)
-        finally:
-            cam.activations_and_grads.release()
-        return normalise(torch.from_numpy(maps).float().to(images.device))
+        features, gradients = features_and_gradients(self.backbone, self._layer, images, targets)
+        return normalise(self.combine(features, gradients).relu().float())
+
+    @abstractmethod
+    def combine(self, features: Tensor, gradients: Tensor) -> Tensor:
+        """Evidence (B, h, w) from features and gradients, both (B, C, h, w)."""
+
+
+class WeightedCAM(GradientCAM):
+    """Channels weighted by one number each; a subclass says in `weights` by which."""
+
+    def combine(self, features: Tensor, gradients: Tensor) -> Tensor:
+        """See GradientCAM: the weighted sum of the channels."""
+        return torch.einsum("bc,bchw->bhw", self.weights(features, gradients), features)
+
+    @abstractmethod
+    def weights(self, features: Tensor, gradients: Tensor) -> Tensor:
+        """Weights (B, C) from features and gradients, both (B, C, h, w)."""
+
+
+def features_and_gradients(
+    backbone: Backbone, layer: str, images: Tensor, targets: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Output of a layer, and the gradient of each image's target logit there.
+
+    Args:
+        backbone: the classifier.
+        layer: name of the module.
+        images: (B, 3, H, W) in [0, 1].
+        targets: (B,), the class whose logit is derived.
+
+    Returns:
+        Two tensors (B, C, h, w); of tokens, the patches.
+    """
+    leaves: list[Tensor] = []
+
+    def leaf(output: Tensor) -> Tensor:
+        leaves.append(output.detach().requires_grad_())
+        return leaves[0].clone()  # what follows may work in place
+
+    with torch.enable_grad(), backbone.changed(layer, leaf):
+        logits = backbone(images.detach())
+        score = logits.gather(1, targets[:, None]).sum()
+        (gradients,) = torch.autograd.grad(score, leaves[0])
+    return backbone.grid(leaves[0].detach()), backbone.grid(gradients)

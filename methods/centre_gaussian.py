@@ -16,6 +16,8 @@ class CentreGaussian(Explainer):
 
     label = "Centre Gaussian"
     paper = "baseline"
+    cost = "none"
+    kind = "baseline"
 
     def __init__(self, backbone: Backbone, *, sigma: float = 0.25) -> None:
         super().__init__(backbone)

@@ -21,6 +21,8 @@ class Edges(Explainer):
 
     label = "Edges"
     paper = "baseline, as in Adebayo et al. 2018, NeurIPS, arXiv 1810.03292"
+    cost = "none"
+    kind = "baseline"
 
     def __init__(self, backbone: Backbone, *, sigma: float = 2.0) -> None:
         super().__init__(backbone)

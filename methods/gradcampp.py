@@ -1,13 +1,25 @@
-"""Grad-CAM++, by pytorch-grad-cam."""
+"""Grad-CAM++."""
 
-from pytorch_grad_cam.grad_cam_plusplus import GradCAMPlusPlus as LibraryGradCAMPlusPlus
+import torch
+from torch import Tensor
 
-from methods._cam import CAM
+from methods._cam import WeightedCAM
 
 
-class GradCAMPlusPlus(CAM):
-    """Grad-CAM++ at the backbone's CAM layer."""
+class GradCAMPlusPlus(WeightedCAM):
+    """Grad-CAM++ at the backbone's CAM layer.
+
+    Positive gradients are averaged with the weights of equation 19, where higher derivatives are
+    powers of the gradient, as for an exponential score.
+    """
 
     label = "Grad-CAM++"
     paper = "Chattopadhay et al. 2018, WACV, arXiv 1710.11063"
-    cam = LibraryGradCAMPlusPlus
+
+    def weights(self, features: Tensor, gradients: Tensor) -> Tensor:
+        """See WeightedCAM."""
+        square = gradients.square()
+        total = features.sum(dim=(2, 3), keepdim=True)
+        shares = square / (2 * square + total * square * gradients + 1e-6)
+        shares = torch.where(gradients != 0, shares, 0.0)
+        return (gradients.relu() * shares).sum(dim=(2, 3))

@@ -18,6 +18,8 @@ class IntegratedGradients(Explainer):
 
     label = "Integrated Gradients"
     paper = "Sundararajan et al. 2017, ICML, arXiv 1703.01365"
+    cost = "steps forward and backward"
+    kind = "gradient"
 
     def __init__(self, backbone: Backbone, *, steps: int = 50, batch_size: int = 32) -> None:
         super().__init__(backbone)

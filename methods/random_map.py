@@ -17,6 +17,8 @@ class RandomMap(Explainer):
 
     label = "Random"
     paper = "baseline"
+    cost = "none"
+    kind = "baseline"
 
     def __init__(self, backbone: Backbone, *, cells: int = 7, seed: int = 0) -> None:
         super().__init__(backbone)

@@ -25,6 +25,8 @@ class RISE(Explainer):
 
     label = "RISE"
     paper = "Petsiuk et al. 2018, BMVC, arXiv 1806.07421"
+    cost = "masks forward"
+    kind = "perturbation"
 
     def __init__(
         self,

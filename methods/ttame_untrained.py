@@ -16,6 +16,8 @@ class TTAMEUntrained(Explainer):
 
     label = "T-TAME (untrained)"
     paper = "control, of Ntrougkas et al. 2024"
+    cost = "1 forward"
+    kind = "trained"
 
     def __init__(self, backbone: Backbone, *, seed: int = 0) -> None:
         super().__init__(backbone)

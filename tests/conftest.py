@@ -89,6 +89,12 @@ def cnn() -> Backbone:
 
 
 @pytest.fixture
+def vit() -> Backbone:
+    """The tiny vision transformer."""
+    return tiny_vit()
+
+
+@pytest.fixture
 def pixels() -> Tensor:
     """Three tiny images in [0, 1]."""
     return torch.rand(3, 3, TINY, TINY, generator=torch.Generator().manual_seed(0))
@@ -104,6 +110,14 @@ def settings() -> params.Params:
 def lite0(settings: params.Params) -> Backbone:
     """EfficientNet-Lite0 with its packaged weights."""
     return backbones.build("efficientnet_lite0", settings.backbones["efficientnet_lite0"])
+
+
+@pytest.fixture(scope="session")
+def vit_sample(settings: params.Params) -> Backbone:
+    """The sample's vision transformer with its shipped weights."""
+    spec = settings.backbones["vit_sample"]
+    spec = spec.model_copy(update={"weights": str(ROOT / spec.weights)})
+    return backbones.build("vit_sample", spec)
 
 
 @pytest.fixture(scope="session")

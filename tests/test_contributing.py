@@ -26,8 +26,8 @@ def test_adding_an_explainer_is_a_file_and_a_line(tmp_path: Path) -> None:
         else:
             shutil.copy(source, tmp_path)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    (tmp_path / "methods" / "input_x_gradient.py").write_text(
-        example("methods/input_x_gradient.py")
+    (tmp_path / "methods" / "gradcam_elementwise.py").write_text(
+        example("methods/gradcam_elementwise.py")
     )
     line = example("params.yaml")
     assert line.count("\n") == 1
@@ -35,7 +35,7 @@ def test_adding_an_explainer_is_a_file_and_a_line(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(params.replace("\ncells:\n", f"\ncells:\n{line}"))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     command += ["tests/methods/test_contract.py", "tests/test_layout.py"]
-    command += ["-k", "input_x_gradient or supported_pairs or params"]
+    command += ["-k", "gradcam_elementwise or supported_pairs or params"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert "supported_pairs" not in done.stdout

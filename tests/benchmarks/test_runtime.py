@@ -1,5 +1,6 @@
 """Runtime of every cell of params.yaml, one image and a batch; run by benchmark.runtime."""
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -7,8 +8,15 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmark import explain, images, params, stage
+from methods import Backbone
 
 PARAMS = params.load()
+
+
+@cache
+def built(backbone: str) -> Backbone:
+    """A backbone, built once."""
+    return explain.backbones.build(backbone, PARAMS.backbones[backbone])
 
 
 def synchronise(device: torch.device) -> None:
@@ -45,7 +53,7 @@ def split() -> images.Split:
 def test_explainer(benchmark: BenchmarkFixture, split: images.Split, cell: str, count: int) -> None:
     """One call of the explainer on `count` images."""
     spec = PARAMS.cells[cell]
-    explainer = explain.build(PARAMS, spec, PARAMS.mode)
+    explainer = explain.assemble(PARAMS, spec, PARAMS.mode, built(spec.backbone))
     device = explainer.backbone.device
     pixels = split.images(slice(count)).to(device)
     targets = explainer.backbone.predict(pixels)
@@ -63,7 +71,7 @@ def test_forward(
     benchmark: BenchmarkFixture, split: images.Split, backbone: str, count: int
 ) -> None:
     """The yardstick: a bare forward pass of `count` images."""
-    network = explain.backbones.build(backbone, PARAMS.backbones[backbone])
+    network = built(backbone)
     pixels = split.images(slice(count)).to(network.device)
     benchmark.extra_info |= {"backbone": backbone, "explainer": "forward", "images": count}
     measure(benchmark, network.device, lambda: network.probabilities(pixels))

@@ -3,14 +3,12 @@
 20 photographs, Grad-CAM's maps, 14 imputations an image, the same allocator and threads.
 """
 
-import time
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import timm
 import torch
+from benchmarks.pairing import paired
 from pytest_benchmark.fixture import BenchmarkFixture
 from pytorch_grad_cam.metrics.road import (
     NoisyLinearImputer,
@@ -28,8 +26,6 @@ from metrics import Maps
 from metrics._imputation import impute
 from metrics.road import REMOVED, ROAD
 
-ROUNDS = 3
-
 Cams = tuple[Tensor, Tensor]
 """Photographs (20, 3, 224, 224) and Grad-CAM's maps (20, 7, 7)."""
 
@@ -38,41 +34,6 @@ Cams = tuple[Tensor, Tensor]
 def cams(lite0: Backbone, photographs: tuple[Tensor, Tensor]) -> Cams:
     pixels = photographs[0]
     return pixels, methods.load("gradcam")(lite0)(pixels, lite0.predict(pixels))
-
-
-def synchronised(work: Callable[[], Any]) -> Any:
-    """What `work` gives, once it is there."""
-    result = work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return result
-
-
-def paired(
-    benchmark: BenchmarkFixture,
-    name: str,
-    ours: Callable[[], Any],
-    theirs: Callable[[], Any],
-    images: int,
-) -> None:
-    """Time `ours` by pytest-benchmark, and before each round `theirs`."""
-    synchronised(ours)
-    seconds: list[float] = []
-
-    def other() -> None:
-        start = time.perf_counter()
-        theirs()
-        seconds.append(time.perf_counter() - start)
-
-    benchmark.pedantic(lambda: synchronised(ours), setup=other, rounds=ROUNDS, iterations=1)
-    own = benchmark.stats.stats.data
-    benchmark.extra_info |= {
-        "name": name,
-        "ours": float(np.median(own)) / images,
-        "theirs": float(np.median(seconds)) / images,
-        "ratio": float(np.median(np.divide(seconds, own))),
-        "ratios": [float(r) for r in np.divide(seconds, own)],
-    }
 
 
 DEVICES = [
@@ -101,6 +62,7 @@ def test_imputation(benchmark: BenchmarkFixture, cams: Cams, device: str) -> Non
 
     paired(
         benchmark,
+        "metrics",
         f"ROAD's imputation, {device}",
         lambda: impute(images, removed),
         theirs,
@@ -152,4 +114,4 @@ def test_whole_metric(
                 metric(pixels, resized, targets, theirs_network, return_diff=False)
 
     name = f"ROAD, whole; pytorch-grad-cam with the network {network}"
-    paired(benchmark, name, ours, theirs, count)
+    paired(benchmark, "metrics", name, ours, theirs, count)

@@ -1,135 +1,185 @@
-"""Every explainer keeps every promise of methods.Explainer, on a small CNN and a small ViT."""
+"""Every explainer keeps every promise, on small and on real backbones of both families.
 
+A broken one fails with the name of the promise.
+"""
+
+import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from contract import PROMISES, Case, alone_as_in_a_batch, borrowed_state_goes_back, maps_are_maps
 from torch import Tensor
 
 import methods
-from methods import Backbone, Explainer, check_maps
+from methods import Backbone, Explainer
 
 FAST: dict[str, dict[str, Any]] = {
     "rise": {"masks": 20, "batch_size": 8},
     "integrated_gradients": {"steps": 4},
+    "smoothgrad": {"samples": 4},
+    "gradient_shap": {"samples": 4},
+    "iia": {"image_steps": 2, "layer_steps": 2},
+    "scorecam": {"channels": 6},
+    "occlusion": {"window": 16, "stride": 16},
+    "kernel_shap": {"samples": 12, "segments": 6},
+    "lime": {"samples": 12, "segments": 6},
 }
 """Settings that keep the test short; other explainers run with their defaults."""
 
-TARGETS = torch.tensor([0, 3, 3])
+
+SUPPORTED = [(n, family) for n in methods.names() for family in sorted(methods.load(n).families)]
 
 
-@pytest.fixture(params=methods.names())
-def cls(request: pytest.FixtureRequest) -> type[Explainer]:
-    return methods.load(request.param)
+def case(name: str, backbone: Backbone, pixels: Tensor) -> Case:
+    targets = torch.tensor([0, 3, 3])[: len(pixels)]
+    return Case(methods.load(name), backbone, pixels, targets, FAST.get(name, {}))
 
 
-@pytest.fixture
-def explainer(cls: type[Explainer], tiny: Backbone) -> Explainer:
-    if tiny.family not in cls.families:
-        pytest.skip(f"{cls.label} does not support a {tiny.family}")
-    return methods.build(cls, tiny, FAST.get(cls.__module__.removeprefix("methods."), {}))
-
-
-def snapshot(backbone: Backbone) -> dict[str, Any]:
-    """Everything an explainer may borrow."""
-    modules = list(backbone.modules())
-    return {
-        "hooks": [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in modules],
-        "backward hooks": [(len(m._backward_hooks), len(m._backward_pre_hooks)) for m in modules],
-        "modes": [m.training for m in modules],
-        "requires_grad": [p.requires_grad for p in backbone.parameters()],
-        "gradients": [p.grad is None for p in backbone.parameters()],
-        "weights": [p.clone() for p in backbone.state_dict().values()],
-        "random state": torch.random.get_rng_state(),
-        "grad mode": torch.is_grad_enabled(),
-    }
-
-
-def same(a: Any, b: Any) -> bool:
-    if isinstance(a, Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, list):
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
-    return bool(a == b)
-
-
-def test_metadata(cls: type[Explainer]) -> None:
-    assert cls.label
-    assert cls.paper
-    assert cls.families <= {"cnn", "transformer"}
-    assert cls.__doc__
-
-
-def test_maps_are_as_promised(explainer: Explainer, pixels: Tensor) -> None:
-    maps = explainer(pixels, TARGETS)
-    check_maps(maps, pixels)
-    assert not maps.requires_grad
-    assert maps.shape[1] <= pixels.shape[2]
-
-
-def test_same_maps_again(explainer: Explainer, pixels: Tensor) -> None:
-    torch.manual_seed(5)
-    first = explainer(pixels, TARGETS)
-    torch.manual_seed(6)
-    assert torch.equal(explainer(pixels, TARGETS), first)
-
-
-def test_same_maps_from_a_new_instance(
-    cls: type[Explainer], explainer: Explainer, pixels: Tensor
+@pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
+@pytest.mark.parametrize(("name", "family"), SUPPORTED)
+def test_promise(
+    name: str,
+    family: str,
+    promise: Callable[[Case], None],
+    request: pytest.FixtureRequest,
+    pixels: Tensor,
 ) -> None:
-    settings = FAST.get(cls.__module__.removeprefix("methods."), {})
-    torch.manual_seed(7)
-    again = methods.build(cls, explainer.backbone, settings)
-    assert torch.equal(again(pixels, TARGETS), explainer(pixels, TARGETS))
+    tiny = {"cnn": "cnn", "transformer": "vit"}[family]
+    promise(case(name, request.getfixturevalue(tiny), pixels))
 
 
-def test_alone_as_in_a_batch(explainer: Explainer, pixels: Tensor) -> None:
-    together = explainer(pixels, TARGETS)
-    alone = torch.cat([explainer(pixels[i : i + 1], TARGETS[i : i + 1]) for i in range(3)])
-    backwards = explainer(pixels.flip(0), TARGETS.flip(0)).flip(0)
-    assert torch.allclose(together, alone, atol=1e-4)
-    assert torch.allclose(together, backwards, atol=1e-4)
+@pytest.mark.parametrize(("name", "family"), SUPPORTED)
+def test_promises_on_a_real_network(
+    name: str, family: str, request: pytest.FixtureRequest, photographs: tuple[Tensor, Tensor]
+) -> None:
+    real = {"cnn": "lite0", "transformer": "vit_sample"}[family]
+    own = case(name, request.getfixturevalue(real), photographs[0][:2])
+    for promise in (maps_are_maps, alone_as_in_a_batch, borrowed_state_goes_back):
+        promise(own)
 
 
-def test_borrowed_state_goes_back(explainer: Explainer, pixels: Tensor) -> None:
-    before, given = snapshot(explainer.backbone), pixels.clone()
-    explainer(pixels, TARGETS)
-    after = snapshot(explainer.backbone)
-    assert [key for key in before if not same(before[key], after[key])] == []
-    assert torch.equal(pixels, given)
-    assert pixels.grad is None
-    assert not pixels.requires_grad
+class Broken(Explainer):
+    """Grad-CAM with a fault; a subclass has the fault."""
+
+    label = "Broken"
+    paper = "test"
+    cost = "1 forward, 1 backward"
+
+    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        return methods.load("gradcam")(self.backbone)(images, targets)
 
 
-def test_building_leaves_no_trace(cls: type[Explainer], tiny: Backbone) -> None:
-    if tiny.family not in cls.families:
-        pytest.skip(f"{cls.label} does not support a {tiny.family}")
-    before = snapshot(tiny)
-    methods.build(cls, tiny, {})
-    after = snapshot(tiny)
-    assert [key for key in before if not same(before[key], after[key])] == []
-    assert tiny.passes == methods.Passes()
+class WrongShape(Broken):
+    """Maps with an axis for the channel."""
+
+    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        return super().__call__(images, targets)[:, None]
 
 
-def test_state_goes_back_after_an_exception(explainer: Explainer, pixels: Tensor) -> None:
-    class BrokenError(RuntimeError):
-        pass
+class OutOfRange(Broken):
+    """Maps beyond 1."""
 
-    def fail(_module: object, _inputs: object) -> None:
-        raise BrokenError
+    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        return 2 * super().__call__(images, targets)
 
-    network = explainer.backbone.network
-    handle = network.register_forward_pre_hook(fail)
-    before = snapshot(explainer.backbone)
-    try:
-        explainer(pixels, TARGETS)
-    except BrokenError:
-        asked = True
-    else:
-        asked = False
-    after = snapshot(explainer.backbone)
-    handle.remove()
-    explainer.backbone.passes = methods.Passes()
-    explainer(pixels, TARGETS)
-    assert asked == (explainer.backbone.passes.forward > 0)
-    assert [key for key in before if not same(before[key], after[key])] == []
+
+class HookLeft(Broken):
+    """A hook stays behind."""
+
+    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        self.backbone.network.register_forward_hook(lambda *_: None)
+        return super().__call__(images, targets)
+
+
+class HookLeftByAnException(Broken):
+    """A hook stays behind if the network fails."""
+
+    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        handle = self.backbone.network.register_forward_hook(lambda *_: None)
+        maps = super().__call__(images, targets)
+        handle.remove()
+        return maps
+
+
+class Unseeded(Broken):
+    """Noise from the global generator."""
+
+    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        maps = super().__call__(images, targets)
+        return (maps + 0.1 * torch.rand_like(maps)).clamp(0, 1)
+
+
+class BatchDependent(Broken):
+    """Normalised over the batch."""
+
+    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        maps = super().__call__(images, targets)
+        return maps * torch.linspace(0.5, 1, len(maps))[:, None, None]
+
+
+class TrainMode(Broken):
+    """The network stays in train mode."""
+
+    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        maps = super().__call__(images, targets)
+        self.backbone.network.train()
+        return maps
+
+
+class ChangesImages(Broken):
+    """The caller's images are changed."""
+
+    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        images.mul_(0.5)
+        return super().__call__(images, targets)
+
+
+class Dearer(Broken):
+    """It needs another forward pass than it says."""
+
+    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        self.backbone.predict(images)
+        return super().__call__(images, targets)
+
+
+class Anonymous(Broken):
+    """Without a paper."""
+
+    paper = ""
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (WrongShape, r"maps \(B, h, w\), float32 in \[0, 1\]: maps have shape \(3, 1, 4, 4\)"),
+        (OutOfRange, r"maps \(B, h, w\), float32 in \[0, 1\]: maps range from 0 to 2"),
+        (HookLeft, "it gives back what it borrows: forward hooks"),
+        (HookLeftByAnException, "it gives back after an exception: forward hooks"),
+        (Unseeded, "seeded: the same call gives the same maps again"),
+        (BatchDependent, "batch-independent: alone, maps differ by"),
+        (TrainMode, "it gives back what it borrows: training mode"),
+        (ChangesImages, "images stay as they are"),
+        (Dearer, r"cost 1 forward, 1 backward: \[6, 3\] images, expected \[3, 3\]"),
+        (Anonymous, "it has a paper"),
+    ],
+)
+def test_a_broken_explainer_is_told_which_promise(
+    broken: type[Explainer], message: str, cnn: Backbone, pixels: Tensor
+) -> None:
+    failures = []
+    for promise in PROMISES:
+        cnn.eval()
+        try:
+            promise(Case(broken, cnn, pixels.clone(), torch.tensor([0, 3, 3])))
+        except AssertionError as error:
+            failures.append(str(error))
+    expected = f"{broken.__name__} on tiny_cnn breaks a promise: "
+    assert [f for f in failures if f.startswith(expected)] == failures
+    assert [f for f in failures if re.search(message, f)], failures
+
+
+def test_a_sound_explainer_breaks_none(cnn: Backbone, pixels: Tensor) -> None:
+    for promise in PROMISES:
+        promise(Case(Broken, cnn, pixels, torch.tensor([0, 3, 3])))

@@ -5,53 +5,20 @@ import math
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from captum.attr import IntegratedGradients as CaptumIntegratedGradients
-from pytorch_grad_cam import GradCAM as LibraryGradCAM
-from pytorch_grad_cam import GradCAMPlusPlus as LibraryGradCAMPlusPlus
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from scipy.ndimage import gaussian_filter
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from methods import Backbone, Explainer
+from methods import Backbone
 from methods._base import normalise
 from methods.centre_gaussian import CentreGaussian
 from methods.edges import Edges
-from methods.gradcam import GradCAM
-from methods.gradcampp import GradCAMPlusPlus
 from methods.integrated_gradients import IntegratedGradients
 from methods.random_map import RandomMap
 from methods.rise import RISE
 
 TARGETS = torch.tensor([0, 3, 1])
-
-
-@pytest.mark.parametrize(
-    ("ours", "library"), [(GradCAM, LibraryGradCAM), (GradCAMPlusPlus, LibraryGradCAMPlusPlus)]
-)
-def test_cams_are_the_librarys(
-    lite0: Backbone, photographs: tuple[Tensor, Tensor], ours: type[Explainer], library: type
-) -> None:
-    images, targets = photographs[0][:2], photographs[1][:2]
-    maps = F.interpolate(ours(lite0)(images, targets)[:, None], size=(224, 224), mode="bilinear")[
-        :, 0
-    ]
-    with library(lite0, [lite0.layer(lite0.cam_layer)]) as cam:
-        inputs = images.clone().requires_grad_()
-        expected = torch.from_numpy(cam(inputs, [ClassifierOutputTarget(int(t)) for t in targets]))
-    assert torch.allclose(normalise(maps), expected, atol=1e-4)
-
-
-def test_gradcam_by_hand(tiny: Backbone, pixels: Tensor) -> None:
-    maps = GradCAM(tiny)(pixels, TARGETS)
-    with tiny.tap([tiny.cam_layer]) as outputs:
-        logits = tiny(pixels.clone().requires_grad_())
-    features = outputs[tiny.cam_layer]
-    (gradient,) = torch.autograd.grad(logits[range(3), TARGETS].sum(), features)
-    weights = tiny.grid(gradient).mean(dim=(2, 3), keepdim=True)
-    expected = (weights * tiny.grid(features)).sum(dim=1).relu()
-    assert torch.allclose(maps, normalise(expected.detach()), atol=1e-5)
 
 
 def test_integrated_gradients_is_captums(cnn: Backbone, pixels: Tensor) -> None:

@@ -1,0 +1,66 @@
+"""Ablation-CAM."""
+
+import torch
+from torch import Tensor
+
+from methods._base import Backbone, Explainer, normalise
+
+
+class AblationCAM(Explainer):
+    """Ablation-CAM: a channel's weight is the relative drop of the logit without it (equation 3).
+
+    Without it means zero, as in the paper, whatever the sign of the activations
+    (pytorch-grad-cam subtracts 1e7 where there are negative ones). Only what lies behind the layer
+    is repeated for each channel.
+
+    Args:
+        backbone: the classifier.
+        layer: the module whose channels are ablated; the backbone's CAM layer if None.
+        batch_size: ablations through the rest of the network at a time.
+    """
+
+    label = "Ablation-CAM"
+    paper = "Desai & Ramaswamy 2020, WACV"
+    cost = "channels + 1 forward, behind the layer"
+    kind = "CAM"
+
+    def __init__(
+        self, backbone: Backbone, *, layer: str | None = None, batch_size: int = 256
+    ) -> None:
+        super().__init__(backbone)
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}: expected at least 1")
+        self._layer = layer or backbone.cam_layer
+        backbone.layer(self._layer)
+        self._batch_size = batch_size
+
+    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        """See Explainer: maps at the resolution of the layer."""
+        with torch.no_grad():
+            maps = [
+                self._weighted(image[None], int(target))
+                for image, target in zip(images, targets, strict=True)
+            ]
+        return normalise(torch.cat(maps).relu().float())
+
+    def _weighted(self, image: Tensor, target: int) -> Tensor:
+        """The weighted sum (1, h, w) of the features of one image (1, 3, H, W)."""
+        with self.backbone.tap([self._layer]) as outputs:
+            whole = self.backbone(image)[0, target]
+        own = outputs[self._layer]
+        axis = 1 if self.backbone.prefix_tokens is None else 2
+        left = [
+            self.backbone.from_layer(self._layer, image, without(own, chosen, axis))[:, target]
+            for chosen in torch.arange(own.shape[axis], device=own.device).split(self._batch_size)
+        ]
+        weights = (whole - torch.cat(left)) / whole
+        return torch.einsum("c,bchw->bhw", weights, self.backbone.grid(own))
+
+
+def without(features: Tensor, chosen: Tensor, axis: int) -> Tensor:
+    """Copies of features (1, ...), one for each of the `chosen` (n,) channels, it set to zero."""
+    copies = features.repeat(len(chosen), *[1] * (features.ndim - 1))
+    shape = [1] * features.ndim
+    shape[0] = len(chosen)
+    index = chosen.view(shape).expand(*copies.shape[:axis], 1, *copies.shape[axis + 1 :])
+    return copies.scatter_(axis, index, 0.0)

@@ -1,0 +1,19 @@
+"""A constant map: no explanation. What it scores is due to the metric alone."""
+
+import torch
+from torch import Tensor
+
+from methods._base import Explainer
+
+
+class Constant(Explainer):
+    """Zeros. Metrics that rank pixels break the ties at random, by a seed of the image."""
+
+    label = "Constant"
+    paper = "baseline"
+    cost = "none"
+    kind = "baseline"
+
+    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        """See Explainer: maps (B, 7, 7)."""
+        return torch.zeros(len(images), 7, 7, device=images.device)

@@ -1,0 +1,77 @@
+"""FullGrad."""
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from methods._base import Backbone, Explainer, normalise
+
+
+class FullGrad(Explainer):
+    """FullGrad: input times gradient, and bias times gradient at every layer with a bias.
+
+    Every channel is taken by magnitude, min-max normalised and resized bilinearly, then all are
+    added (the paper's post-processing). Layers are convolutions and batch norms, as in
+    pytorch-grad-cam, subclasses such as timm's included, which that library leaves out. The input
+    is the normalised image, channel by channel.
+    """
+
+    label = "FullGrad"
+    paper = "Srinivas & Fleuret 2019, NeurIPS, arXiv 1905.00780"
+    cost = "1 forward, 1 backward"
+    kind = "CAM"
+    families = frozenset({"cnn"})
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__(backbone)
+        self._layers = [m for m in backbone.network.modules() if bias(m) is not None]
+        if not self._layers:
+            raise ValueError(
+                f"FullGrad needs a bias: {backbone.name!r} has none in its convolutions and batch "
+                "norms, expected at least one"
+            )
+
+    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        """See Explainer: maps at the resolution of the image."""
+        inputs = images.detach().clone().requires_grad_()
+        outputs, handles = [], list[RemovableHandle]()
+
+        def keep(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+            outputs.append(output)
+            return output.clone()  # what follows may work in place
+
+        try:
+            handles.extend(m.register_forward_hook(keep) for m in self._layers)
+            with torch.enable_grad():
+                logits = self.backbone(inputs)
+                score = logits.gather(1, targets[:, None]).sum()
+                own, *others = torch.autograd.grad(score, [inputs, *outputs])
+        finally:
+            for handle in handles:
+                handle.remove()
+        total = channels(own * (images - self.backbone.mean), images.shape[2:])
+        for layer, gradient in zip(self._layers, others, strict=True):
+            offset = bias(layer)
+            assert offset is not None
+            total += channels(gradient * offset[:, None, None], images.shape[2:])
+        return normalise(total)
+
+
+def bias(module: nn.Module) -> Tensor | None:
+    """What a convolution or a batch norm (in eval mode) adds to each channel (C,), if anything."""
+    if isinstance(module, nn.Conv2d):
+        return module.bias
+    if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
+        assert module.running_var is not None
+        scale = (module.running_var + module.eps).rsqrt()
+        scale = scale if module.weight is None else scale * module.weight
+        shift = -module.running_mean * scale
+        return shift if module.bias is None else shift + module.bias
+    return None
+
+
+def channels(evidence: Tensor, size: torch.Size) -> Tensor:
+    """The sum (B, H, W) over the normalised magnitudes of the channels of (B, C, h, w)."""
+    maps = normalise(evidence.detach().abs().float().flatten(0, 1)).unflatten(0, evidence.shape[:2])
+    summed = maps.sum(dim=1, keepdim=True)  # resizing is linear: once for all channels
+    return nn.functional.interpolate(summed, size=size, mode="bilinear", align_corners=False)[:, 0]

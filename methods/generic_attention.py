@@ -1,0 +1,34 @@
+"""Generic attention explainability: attention times its gradient, through all blocks."""
+
+from torch import Tensor
+
+from methods._base import Backbone, Explainer
+from methods._transformer import attention_gradients, blocks, token_maps, weighted_rollout
+
+
+class GenericAttention(Explainer):
+    """Generic attention explainability, for self-attention: R <- R + mean_h((dy/dA * A)^+) R.
+
+    y is the logit of the explained class, R the identity before the first block.
+
+    Args:
+        backbone: a vision transformer.
+
+    Raises:
+        ValueError: the backbone has no such blocks, see methods._transformer.blocks.
+    """
+
+    label = "Generic attention"
+    paper = "Chefer et al. 2021, ICCV, arXiv 2103.15679"
+    cost = "1 forward, 1 backward"
+    kind = "attention"
+    families = frozenset({"transformer"})
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__(backbone)
+        blocks(backbone)
+
+    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        """See Explainer: maps on the grid of the patches."""
+        collected, gradients = attention_gradients(self.backbone, images, targets)
+        return token_maps(self.backbone, weighted_rollout(collected, gradients))

@@ -1,0 +1,47 @@
+"""GradientSHAP, by captum."""
+
+import torch
+from captum.attr import GradientShap as CaptumGradientShap
+from torch import Tensor
+
+from methods._base import Backbone, Explainer, image_seeds, seeded
+from methods._captum import mean_colour, pixel_maps
+
+
+class GradientShap(Explainer):
+    """Expected gradients between the image and a blank, black or of the mean colour at random.
+
+    All samples of one image pass the network together, so that the draws are the image's own.
+
+    Args:
+        backbone: the classifier.
+        samples: random points between the image and a blank.
+        seed: of the draws, together with the image.
+    """
+
+    label = "GradientSHAP"
+    paper = "Lundberg & Lee 2017, NeurIPS, arXiv 1705.07874"
+    cost = "samples forward and backward"
+    kind = "gradient"
+
+    def __init__(self, backbone: Backbone, *, samples: int = 50, seed: int = 0) -> None:
+        super().__init__(backbone)
+        if samples < 1:
+            raise ValueError(f"samples is {samples}: expected at least 1")
+        self._samples = samples
+        self._seed = seed
+        self._attribute = CaptumGradientShap(backbone).attribute
+
+    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        """See Explainer: maps at the resolution of the image."""
+        attributions = []
+        for image, target, seed in zip(images, targets, image_seeds(images), strict=True):
+            inputs = image.detach().clone()[None].requires_grad_()
+            blanks = torch.cat(
+                [torch.zeros_like(inputs), mean_colour(self.backbone, inputs)]
+            ).detach()
+            with seeded(seed ^ self._seed):
+                attributions.append(
+                    self._attribute(inputs, blanks, n_samples=self._samples, target=int(target))
+                )
+        return pixel_maps(torch.cat(attributions))

@@ -1,0 +1,16 @@
+"""HiRes-CAM."""
+
+from torch import Tensor
+
+from methods._cam import GradientCAM
+
+
+class HiResCAM(GradientCAM):
+    """HiRes-CAM at the backbone's CAM layer: every activation times its own gradient."""
+
+    label = "HiRes-CAM"
+    paper = "Draelos & Carin 2020, arXiv 2011.08891"
+
+    def combine(self, features: Tensor, gradients: Tensor) -> Tensor:
+        """See GradientCAM."""
+        return (gradients * features).sum(dim=1)

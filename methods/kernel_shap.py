@@ -1,0 +1,65 @@
+"""KernelSHAP over superpixels, by captum."""
+
+import torch
+from captum.attr import KernelShap as CaptumKernelShap
+from torch import Tensor
+
+from methods._base import Backbone, Explainer, image_seeds, seeded
+from methods._captum import mean_colour, region_maps, superpixels
+
+
+class KernelShap(Explainer):
+    """Shapley values of superpixels, estimated by a weighted linear regression of the logit.
+
+    A superpixel that is left out has the mean colour.
+
+    Args:
+        backbone: the classifier.
+        samples: coalitions of superpixels, each one image.
+        segments: about so many superpixels (SLIC).
+        seed: of the coalitions, together with the image.
+        batch_size: images through the network at a time.
+    """
+
+    label = "KernelSHAP"
+    paper = "Lundberg & Lee 2017, NeurIPS, arXiv 1705.07874"
+    cost = "samples forward"
+    kind = "perturbation"
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        samples: int = 500,
+        segments: int = 49,
+        seed: int = 0,
+        batch_size: int = 32,
+    ) -> None:
+        super().__init__(backbone)
+        if min(samples, segments - 1, batch_size) < 1:
+            raise ValueError(
+                f"samples is {samples}, segments {segments}, batch_size {batch_size}: expected at "
+                "least 1, 2 and 1"
+            )
+        self._samples = samples
+        self._segments = segments
+        self._seed = seed
+        self._batch_size = batch_size
+        self._attribute = CaptumKernelShap(backbone).attribute
+
+    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        """See Explainer: maps at the resolution of the image."""
+        values = []
+        for image, target, seed in zip(images, targets, image_seeds(images), strict=True):
+            with torch.no_grad(), seeded(seed ^ self._seed):
+                values.append(
+                    self._attribute(
+                        image.detach()[None],
+                        baselines=mean_colour(self.backbone, image[None]),
+                        target=int(target),
+                        feature_mask=superpixels(image, self._segments)[None, None],
+                        n_samples=self._samples,
+                        perturbations_per_eval=self._batch_size,
+                    )
+                )
+        return region_maps(torch.cat(values))

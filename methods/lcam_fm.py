@@ -1,0 +1,25 @@
+"""L-CAM-Fm: a trained 1x1 convolution over the last features, whose masks multiply them."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from methods._attention import LastFeatures, MaskExplainer
+
+
+class LCAMFm(MaskExplainer):
+    """L-CAM-Fm. Its settings are those of MaskExplainer; of the layers it uses the last."""
+
+    label = "L-CAM-Fm"
+    paper = "Gkartzonika et al. 2022, ECCVW, arXiv 2209.11189"
+    families = frozenset({"cnn"})
+
+    def mechanism(self, channels: Sequence[int], classes: int) -> LastFeatures:
+        """See MaskExplainer: a 1x1 convolution over the last tapped layer."""
+        return LastFeatures(channels, classes)
+
+    def masked_logits(self, images: Tensor, masks: Tensor) -> Tensor:
+        """See MaskExplainer: the features of the last layer under the masks (B, h, w)."""
+        with self.backbone.changed(self.layers[-1], lambda output: output * masks[:, None]):
+            logits: Tensor = self.backbone(images)
+        return logits

@@ -1,0 +1,80 @@
+"""LIME over superpixels, by captum."""
+
+import math
+from typing import Any
+
+import torch
+from captum._utils.models.linear_model import SkLearnRidge
+from captum.attr import Lime as CaptumLime
+from torch import Tensor
+
+from methods._base import Backbone, Explainer, image_seeds, seeded
+from methods._captum import mean_colour, region_maps, superpixels
+
+KERNEL_WIDTH = 0.25
+"""Of the exponential kernel on the cosine distance, as in the authors' package."""
+
+
+class Lime(Explainer):
+    """Coefficients of superpixels in a local ridge regression of the logit.
+
+    Kernel, distance and regression (ridge, alpha 1) are those of the authors' package. A
+    superpixel that is left out has the mean colour.
+
+    Args:
+        backbone: the classifier.
+        samples: random choices of superpixels, each one image.
+        segments: about so many superpixels (SLIC).
+        seed: of the choices, together with the image.
+        batch_size: images through the network at a time.
+    """
+
+    label = "LIME"
+    paper = "Ribeiro et al. 2016, KDD, arXiv 1602.04938"
+    cost = "samples forward"
+    kind = "perturbation"
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        samples: int = 500,
+        segments: int = 49,
+        seed: int = 0,
+        batch_size: int = 32,
+    ) -> None:
+        super().__init__(backbone)
+        if min(samples, segments - 1, batch_size) < 1:
+            raise ValueError(
+                f"samples is {samples}, segments {segments}, batch_size {batch_size}: expected at "
+                "least 1, 2 and 1"
+            )
+        self._samples = samples
+        self._segments = segments
+        self._seed = seed
+        self._batch_size = batch_size
+        ridge = SkLearnRidge(alpha=1.0)
+        self._attribute = CaptumLime(backbone, ridge, similarity_func=similarity).attribute
+
+    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        """See Explainer: maps at the resolution of the image."""
+        values = []
+        for image, target, seed in zip(images, targets, image_seeds(images), strict=True):
+            with torch.no_grad(), seeded(seed ^ self._seed):
+                values.append(
+                    self._attribute(
+                        image.detach()[None],
+                        baselines=mean_colour(self.backbone, image[None]),
+                        target=int(target),
+                        feature_mask=superpixels(image, self._segments)[None, None],
+                        n_samples=self._samples,
+                        perturbations_per_eval=self._batch_size,
+                    )
+                )
+        return region_maps(torch.cat(values))
+
+
+def similarity(_original: Tensor, _perturbed: Tensor, chosen: Tensor, **_: Any) -> float:
+    """Weight of a choice (1, segments) of 0 and 1: by its cosine distance to all ones."""
+    distance = 1 - math.sqrt(float(chosen.float().mean()))
+    return math.exp(-(distance**2) / (2 * KERNEL_WIDTH**2))

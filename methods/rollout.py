@@ -1,0 +1,36 @@
+"""Attention rollout: what reaches the CLS token through the attention of all blocks."""
+
+import torch
+from torch import Tensor
+
+from methods._base import Backbone, Explainer
+from methods._transformer import attentions, blocks, rolled_out, token_maps
+
+
+class Rollout(Explainer):
+    """Attention rollout: the mean over heads, half of it identity, multiplied over the blocks.
+
+    It reads no logit: the map is the same for every class.
+
+    Args:
+        backbone: a vision transformer.
+
+    Raises:
+        ValueError: the backbone has no such blocks, see methods._transformer.blocks.
+    """
+
+    label = "Attention rollout"
+    paper = "Abnar & Zuidema 2020, ACL, arXiv 2005.00928"
+    cost = "1 forward"
+    kind = "attention"
+    families = frozenset({"transformer"})
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__(backbone)
+        blocks(backbone)
+
+    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        """See Explainer: maps on the grid of the patches, whatever the targets."""
+        with torch.no_grad(), attentions(self.backbone) as collected:
+            self.backbone(images)
+        return token_maps(self.backbone, rolled_out(collected))

@@ -1,0 +1,19 @@
+"""TAME: the attention mechanism of T-TAME; of a transformer it sees the patch tokens alone."""
+
+from collections.abc import Sequence
+
+from methods._attention import AttentionMechanism, MaskExplainer
+
+
+class TAME(MaskExplainer):
+    """TAME. On a CNN it is the same network as T-TAME.
+
+    Its settings are those of MaskExplainer; the CLS token of a transformer is dropped.
+    """
+
+    label = "TAME"
+    paper = "Ntrougkas et al. 2022, ISM, arXiv 2301.07407"
+
+    def mechanism(self, channels: Sequence[int], classes: int) -> AttentionMechanism:
+        """See MaskExplainer: a branch a tapped layer, and the fuser."""
+        return AttentionMechanism(channels, classes)

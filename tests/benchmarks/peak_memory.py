@@ -1,0 +1,72 @@
+"""Peak memory of one explanation in a process of its own, in MB above the loaded network.
+
+`python tests/benchmarks/peak_memory.py METHOD SIDE`, SIDE is `ours` or `theirs`. RISE has the
+paper's 4,000 masks and a network that answers at once, so that what is measured is RISE.
+"""
+
+import resource
+import sys
+
+import torch
+from torch import Tensor, nn
+
+import methods
+from benchmark import backbones, params, stage
+from methods import Backbone
+
+MASKS = 4000
+LAYER = "bn2"
+
+
+class Instant(nn.Module):
+    """A network with 1,000 classes and hardly any work."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(dim=(1, 2, 3))[:, None].expand(-1, 1000) * torch.arange(1000) / 1000
+
+
+def network(method: str) -> Backbone:
+    if method != "rise":
+        return backbones.build("efficientnet_lite0", params.load().backbones["efficientnet_lite0"])
+    return Backbone(
+        Instant(),
+        name="instant",
+        mean=[0.5] * 3,
+        std=[0.5] * 3,
+        size=224,
+        classes=1000,
+        taps=["features"],
+        cam_layer="features",
+    )
+
+
+def main() -> None:
+    sys.path.insert(0, "tests")
+    from benchmarks.rivals import library_cam, plain_rise
+
+    method, side = sys.argv[1:]
+    stage.keep_freed_memory()
+    backbone = network(method)
+    image = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    target = backbone.predict(image)
+    settings = {"masks": MASKS} if method == "rise" else {"layer": LAYER}
+    explainer = methods.load(method)(backbone, **settings)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if side == "ours":
+        explainer(image, target)
+    elif method == "rise":
+        masks = explainer.masks(0, MASKS, image.shape[2:])  # type: ignore[attr-defined]
+        plain_rise(backbone, image, masks, int(target))
+    else:
+        name = {"scorecam": "ScoreCAM", "ablationcam": "AblationCAM"}[method]
+        library_cam(name, backbone, LAYER, image, int(target))
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    sys.stdout.write(f"{(after - before) / 1e3}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""Explainers against pytorch-grad-cam, the plain formula, or a bare forward pass.
+
+Both sides in turns in one process; run by `make speed`.
+"""
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from benchmarks.pairing import paired
+from benchmarks.rivals import library_cam, plain_rise
+from pytest_benchmark.fixture import BenchmarkFixture
+from torch import Tensor
+
+import methods
+from methods import Backbone
+from methods._base import normalise
+
+PEAK = "tests/benchmarks/peak_memory.py"
+MASKS = 320
+ADDED_ROUNDS = 25
+BATCH = 32
+
+Photographs = tuple[Tensor, Tensor]
+
+
+def at_size(maps: Tensor) -> Tensor:
+    """Maps (1, h, w) at 224 x 224, min-max normalised."""
+    resized = F.interpolate(maps[:, None], size=(224, 224), mode="bilinear", align_corners=False)
+    return normalise(resized[:, 0])
+
+
+def peaks(method: str) -> dict[str, float]:
+    """Peak memory of both sides, each in a process of its own."""
+    found = {}
+    for side in ("ours", "theirs"):
+        command = [sys.executable, PEAK, method, side]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        found[f"peak_{side}"] = float(done.stdout.split()[-1])
+    return found
+
+
+CAMS = [
+    ("gradcam", "GradCAM", "blocks.6"),
+    ("scorecam", "ScoreCAM", "blocks.6"),
+    ("scorecam", "ScoreCAM", "bn2"),
+    ("ablationcam", "AblationCAM", "bn2"),
+]
+
+
+@pytest.mark.parametrize(("name", "library", "layer"), CAMS)
+def test_cam(
+    benchmark: BenchmarkFixture,
+    lite0: Backbone,
+    photographs: Photographs,
+    name: str,
+    library: str,
+    layer: str,
+) -> None:
+    """One photograph, EfficientNet-Lite0; `bn2` has 1,280 channels, `blocks.6` 320."""
+    image, explainer = photographs[0][:1], methods.load(name)(lite0, layer=layer)  # type: ignore[call-arg]
+    target = lite0.predict(image)
+
+    def ours() -> Tensor:
+        return explainer(image, target)
+
+    def theirs() -> Tensor:
+        return library_cam(library, lite0, layer, image, int(target))
+
+    channels = lite0.tapped_channels([layer])[0]
+    paired(
+        benchmark, "explainers", f"{explainer.label}, {channels} channels (`{layer}`)", ours,
+        theirs, 1,
+    )  # fmt: skip
+    error = (at_size(ours()) - normalise(theirs())).abs().max()
+    benchmark.extra_info["largest_error"] = float(error)
+    if layer == "bn2":
+        benchmark.extra_info |= peaks(name)
+
+
+def test_ablation_of_tokens(
+    benchmark: BenchmarkFixture, vit_sample: Backbone, photographs: Photographs
+) -> None:
+    """The ViT; the library's maps are others there (it subtracts 1e7), so the error is a loop's."""
+    image, explainer = photographs[0][:1], methods.load("ablationcam")(vit_sample)
+    target, layer = vit_sample.predict(image), vit_sample.cam_layer
+
+    def theirs() -> Tensor:
+        return library_cam("AblationCAM", vit_sample, layer, image, int(target))
+
+    name = "Ablation-CAM, the sample's ViT"
+    paired(benchmark, "explainers", name, lambda: explainer(image, target), theirs, 1)
+    with torch.no_grad(), vit_sample.tap([layer]) as outputs:
+        whole = vit_sample(image)[0, target]
+    features, weights = outputs[layer].clone(), []
+    for channel in range(features.shape[2]):
+        changed = features.clone()
+        changed[..., channel] = 0
+        with torch.no_grad(), vit_sample.changed(layer, lambda _own, out=changed: out):
+            weights.append((whole - vit_sample(image)[0, target]) / whole)
+    loop = torch.einsum("c,bchw->bhw", torch.cat(weights), vit_sample.grid(features)).relu()
+    error = (explainer(image, target) - normalise(loop)).abs().max()
+    benchmark.extra_info["largest_error"] = float(error)
+
+
+def test_rise(benchmark: BenchmarkFixture, lite0: Backbone, photographs: Photographs) -> None:
+    """The same masks on both sides; ours makes them on the way."""
+    image, explainer = photographs[0][:1], methods.load("rise")(lite0, masks=MASKS)  # type: ignore[call-arg]
+    target = lite0.predict(image)
+    masks = explainer.masks(0, MASKS, image.shape[2:])  # type: ignore[attr-defined]
+
+    def theirs() -> Tensor:
+        return plain_rise(lite0, image, masks, int(target))
+
+    name = f"RISE, {MASKS} masks (memory: 4,000)"
+    paired(benchmark, "explainers", name, lambda: explainer(image, target), theirs, 1)
+    error = (explainer(image, target) - normalise(theirs()[None])).abs().max()
+    benchmark.extra_info["largest_error"] = float(error)
+    benchmark.extra_info |= peaks("rise")
+
+
+@pytest.mark.parametrize("name", ["ttame", "tame", "lcam_img", "lcam_fm"])
+def test_added_time(
+    benchmark: BenchmarkFixture, lite0: Backbone, photographs: Photographs, name: str
+) -> None:
+    """A trained explainer against the bare forward pass of the same batch; untrained weights do."""
+    pixels = photographs[0].repeat(2, 1, 1, 1)[:BATCH]
+    explainer = methods.load(name)(lite0)
+    targets = lite0.predict(pixels)
+
+    def bare() -> Any:
+        return lite0.probabilities(pixels)
+
+    def ours() -> Tensor:
+        return explainer(pixels, targets)
+
+    paired(benchmark, "added", explainer.label, ours, bare, BATCH, rounds=ADDED_ROUNDS)
+    ratios = [1 / ratio for ratio in benchmark.extra_info["ratios"]]
+    benchmark.extra_info |= {"ratios": ratios, "ratio": float(np.median(ratios))}

@@ -1,0 +1,173 @@
+"""The promises of methods.Explainer, each a check that says which promise is broken."""
+
+import random
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import methods
+from methods import Backbone, Explainer, Kind, Passes, check_maps
+
+
+@dataclass(frozen=True)
+class Case:
+    """An explainer class on a backbone, and images (3, 3, H, W) with the classes to explain."""
+
+    cls: type[Explainer]
+    backbone: Backbone
+    pixels: Tensor
+    targets: Tensor
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def build(self) -> Explainer:
+        return methods.build(self.cls, self.backbone, self.settings)
+
+    def maps(self) -> Tensor:
+        return self.build()(self.pixels, self.targets)
+
+
+def promise(kept: bool, case: Case, what: str) -> None:
+    assert kept, f"{case.cls.__name__} on {case.backbone.name} breaks a promise: {what}"
+
+
+def metadata(case: Case) -> None:
+    cls = case.cls
+    for name in ("label", "paper", "cost"):
+        promise(bool(getattr(cls, name, "")), case, f"it has a {name}")
+    promise(cls.kind in get_args(Kind), case, "a known kind")
+    promise(bool(cls.families) and cls.families <= {"cnn", "transformer"}, case, "known families")
+    promise(bool(cls.__doc__), case, "it has a docstring")
+
+
+def maps_are_maps(case: Case) -> None:
+    maps = case.maps()
+    try:
+        check_maps(maps, case.pixels)
+    except ValueError as error:
+        promise(False, case, f"maps (B, h, w), float32 in [0, 1]: {error}")
+    promise(not maps.requires_grad, case, "maps carry no graph")
+    promise(maps.shape[1] <= case.pixels.shape[2], case, "maps are no larger than the image")
+
+
+def same_again(case: Case) -> None:
+    explainer, maps = case.build(), []
+    for seed in (5, 6):
+        torch.manual_seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        random.seed(seed)
+        maps.append(explainer(case.pixels, case.targets))
+    promise(torch.equal(*maps), case, "seeded: the same call gives the same maps again")
+
+
+def same_from_a_new_instance(case: Case) -> None:
+    promise(torch.equal(case.maps(), case.maps()), case, "a new instance gives the same maps")
+
+
+def alone_as_in_a_batch(case: Case) -> None:
+    explainer, count = case.build(), len(case.pixels)
+    together = explainer(case.pixels, case.targets)
+    order = torch.arange(count).flip(0)
+    alone = [explainer(case.pixels[i : i + 1], case.targets[i : i + 1]) for i in range(count)]
+    backwards = explainer(case.pixels[order], case.targets[order])[order]
+    for other, what in ((torch.cat(alone), "alone"), (backwards, "in another order")):
+        worst = float((together - other).abs().max())
+        promise(worst <= 1e-4, case, f"batch-independent: {what}, maps differ by {worst:.2g}")
+
+
+def borrowed_state_goes_back(case: Case) -> None:
+    explainer, given = case.build(), case.pixels.clone()
+    before = snapshot(case.backbone)
+    explainer(case.pixels, case.targets)
+    changed = differences(before, snapshot(case.backbone))
+    promise(not changed, case, f"it gives back what it borrows: {', '.join(changed)}")
+    untouched = torch.equal(case.pixels, given) and not case.pixels.requires_grad
+    promise(untouched and case.pixels.grad is None, case, "images stay as they are")
+
+
+def building_leaves_no_trace(case: Case) -> None:
+    before, passes = snapshot(case.backbone), Passes(**vars(case.backbone.passes))
+    methods.build(case.cls, case.backbone, {})
+    changed = differences(before, snapshot(case.backbone))
+    promise(not changed, case, f"building leaves no trace: {', '.join(changed)}")
+    promise(case.backbone.passes == passes, case, "building counts no forward pass")
+
+
+def state_goes_back_after_an_exception(case: Case) -> None:
+    class BrokenError(RuntimeError):
+        pass
+
+    def fail(_module: object, _inputs: object) -> None:
+        raise BrokenError
+
+    explainer = case.build()
+    handle = case.backbone.network.register_forward_pre_hook(fail)
+    before = snapshot(case.backbone)
+    with suppress(BrokenError):
+        explainer(case.pixels, case.targets)
+    changed = differences(before, snapshot(case.backbone))
+    handle.remove()
+    promise(not changed, case, f"it gives back after an exception: {', '.join(changed)}")
+
+
+def cost_is_as_said(case: Case) -> None:
+    said = re.fullmatch(r"none|(\d+) forward(?:, (\d+) backward)?", case.cls.cost)
+    if said is None:
+        return  # it depends on the settings, see each explainer's own test
+    explainer = case.build()
+    case.backbone.passes = Passes()
+    explainer(case.pixels, case.targets)
+    expected = [int(count or 0) * len(case.pixels) for count in said.groups()]
+    found = [case.backbone.passes.forward, case.backbone.passes.backward]
+    promise(found == expected, case, f"cost {case.cls.cost}: {found} images, expected {expected}")
+
+
+PROMISES: list[Callable[[Case], None]] = [
+    metadata,
+    maps_are_maps,
+    same_again,
+    same_from_a_new_instance,
+    alone_as_in_a_batch,
+    borrowed_state_goes_back,
+    building_leaves_no_trace,
+    state_goes_back_after_an_exception,
+    cost_is_as_said,
+]
+
+
+def snapshot(backbone: Backbone) -> dict[str, Any]:
+    """Everything an explainer may borrow."""
+    modules = list(backbone.modules())
+    return {
+        "forward hooks": [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in modules],
+        "backward hooks": [(len(m._backward_hooks), len(m._backward_pre_hooks)) for m in modules],
+        "attributes of modules": [sorted(set(vars(m)) - set(vars(nn.Module()))) for m in modules],
+        "modules": [type(m).__name__ for m in modules],
+        "training mode": [m.training for m in modules],
+        "requires_grad": [p.requires_grad for p in backbone.parameters()],
+        "gradients": [p.grad is None for p in backbone.parameters()],
+        "weights": [p.clone() for p in backbone.state_dict().values()],
+        "torch's random state": torch.random.get_rng_state(),
+        "numpy's random state": np.random.get_state()[1].tolist(),  # type: ignore[index, union-attr] # noqa: NPY002
+        "Python's random state": random.getstate()[1],
+        "grad mode": torch.is_grad_enabled(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """What changed, by name."""
+    return [key for key in before if not same(before[key], after[key])]
+
+
+def same(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    return bool(a == b)

@@ -1,0 +1,303 @@
+"""The CAM family against pytorch-grad-cam and captum, and against loops of one image a time."""
+
+from typing import Any
+
+import pytest
+import pytorch_grad_cam
+import torch
+import torch.nn.functional as F
+from captum.attr import LayerGradCam
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from torch import Tensor, nn
+
+import methods
+from methods import Backbone
+from methods._base import normalise
+from methods.ablationcam import AblationCAM
+from methods.eigencam import EigenCAM
+from methods.fullgrad import FullGrad, bias
+from methods.gradcam import GradCAM
+from methods.layercam import LayerCAM
+from methods.scorecam import ScoreCAM
+
+TARGETS = torch.tensor([0, 3, 1])
+GRADIENT = {
+    "gradcam": "GradCAM",
+    "gradcampp": "GradCAMPlusPlus",
+    "xgradcam": "XGradCAM",
+    "layercam": "LayerCAM",
+    "hirescam": "HiResCAM",
+}
+
+
+def librarys(name: str, backbone: Backbone, layer: str, images: Tensor, targets: Tensor) -> Tensor:
+    """Maps (B, H, W) of pytorch-grad-cam at the size of the image."""
+    arguments: dict[str, Any] = {"reshape_transform": backbone.grid}
+    layers = [] if name == "FullGrad" else [backbone.layer(layer)]
+    with getattr(pytorch_grad_cam, name)(backbone, layers, **arguments) as cam:
+        classes = [ClassifierOutputTarget(int(t)) for t in targets]
+        return torch.from_numpy(cam(images.clone().requires_grad_(), classes))
+
+
+def resized(maps: Tensor, size: int) -> Tensor:
+    return F.interpolate(maps[:, None], size=(size, size), mode="bilinear")[:, 0]
+
+
+@pytest.mark.parametrize("name", GRADIENT)
+def test_cams_are_the_librarys(
+    name: str, lite0: Backbone, photographs: tuple[Tensor, Tensor]
+) -> None:
+    images, targets = photographs[0][:2], photographs[1][:2]
+    maps = resized(methods.load(name)(lite0)(images, targets), 224)
+    expected = librarys(GRADIENT[name], lite0, lite0.cam_layer, images, targets)
+    assert torch.allclose(normalise(maps), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", GRADIENT)
+def test_cams_are_the_librarys_on_tokens(name: str, vit: Backbone, pixels: Tensor) -> None:
+    maps = resized(methods.load(name)(vit)(pixels, TARGETS), 32)
+    expected = librarys(GRADIENT[name], vit, vit.cam_layer, pixels, TARGETS)
+    assert torch.allclose(normalise(maps), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["gradcam", "gradcampp", "xgradcam"])
+def test_another_layer(name: str, cnn: Backbone, pixels: Tensor) -> None:
+    maps = resized(methods.load(name)(cnn, layer="1")(pixels, TARGETS), 32)
+    expected = librarys(GRADIENT[name], cnn, "1", pixels, TARGETS)
+    assert torch.allclose(normalise(maps), expected, atol=1e-4)
+
+
+def test_gradcam_is_captums(cnn: Backbone, pixels: Tensor) -> None:
+    reference = LayerGradCam(cnn, cnn.layer("2")).attribute(
+        pixels.clone().requires_grad_(), TARGETS, relu_attributions=True
+    )
+    assert torch.allclose(
+        GradCAM(cnn)(pixels, TARGETS), normalise(reference[:, 0].detach()), atol=1e-5
+    )
+
+
+def test_gradcam_by_hand(tiny: Backbone, pixels: Tensor) -> None:
+    maps = GradCAM(tiny)(pixels, TARGETS)
+    with tiny.tap([tiny.cam_layer]) as outputs:
+        logits = tiny(pixels.clone().requires_grad_())
+    features = outputs[tiny.cam_layer]
+    (gradient,) = torch.autograd.grad(logits[range(3), TARGETS].sum(), features)
+    weights = tiny.grid(gradient).mean(dim=(2, 3), keepdim=True)
+    expected = (weights * tiny.grid(features)).sum(dim=1).relu()
+    assert torch.allclose(maps, normalise(expected.detach()), atol=1e-5)
+
+
+class Channels(nn.Module):
+    """Pools three channels: the logit of class 0 is 2 a - b, that of class 1 is c."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b, c = self.features(x).mean(dim=(2, 3)).unbind(1)
+        return torch.stack([2 * a - b, c], dim=1)
+
+
+@pytest.fixture
+def channels() -> Backbone:
+    return Backbone(
+        Channels(),
+        name="channels",
+        mean=[0.0] * 3,
+        std=[1.0] * 3,
+        size=4,
+        classes=2,
+        taps=["features"],
+        cam_layer="features",
+    )
+
+
+@pytest.mark.parametrize("name", ["gradcam", "hirescam", "layercam", "ablationcam"])
+def test_exact_maps_of_a_linear_network(name: str, channels: Backbone) -> None:
+    images = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+    maps = methods.load(name)(channels)(images, torch.tensor([0, 1]))
+    a, b, c = images.unbind(1)
+    if name == "ablationcam":  # weights: the share of the logit that a channel carries
+        mean_a, mean_b = a.mean(dim=(1, 2))[0], b.mean(dim=(1, 2))[0]
+        whole = 2 * mean_a - mean_b
+        first = (2 * mean_a / whole) * a[0] - (mean_b / whole) * b[0]
+    elif name == "layercam":  # without the negative gradient of b
+        first = a[0]
+    else:
+        first = 2 * a[0] - b[0]
+    expected = torch.stack([first.relu(), c[1]])
+    assert torch.allclose(maps, normalise(expected), atol=1e-6)
+
+
+def test_eigencam_is_the_librarys_up_to_its_sign(
+    lite0: Backbone, photographs: tuple[Tensor, Tensor]
+) -> None:
+    images = photographs[0][:2]
+    maps = EigenCAM(lite0)(images, TARGETS[:2])
+    with torch.no_grad(), lite0.tap([lite0.cam_layer]) as outputs:
+        lite0(images)
+    projection = pytorch_grad_cam.utils.svd_on_activations.get_2d_projection(
+        outputs[lite0.cam_layer].numpy()
+    )
+    for own, theirs in zip(maps, torch.from_numpy(projection), strict=True):
+        signed = theirs if theirs.max() >= -theirs.min() else -theirs
+        assert torch.allclose(own, normalise(signed.relu()[None])[0], atol=1e-4)
+
+
+def test_eigencam_of_one_varying_channel_is_that_channel(channels: Backbone) -> None:
+    images = torch.zeros(1, 3, 4, 4)
+    images[0, 1, 2, 3] = 0.7
+    maps = EigenCAM(channels)(images, torch.tensor([0]))
+    expected = torch.zeros(1, 4, 4)
+    expected[0, 2, 3] = 1.0
+    assert torch.allclose(maps, expected, atol=1e-6)
+
+
+def test_scorecam_is_the_librarys(cnn: Backbone, pixels: Tensor) -> None:
+    maps = resized(ScoreCAM(cnn, batch_size=3)(pixels, TARGETS), 32)
+    expected = librarys("ScoreCAM", cnn, "2", pixels, TARGETS)
+    assert torch.allclose(normalise(maps), expected, atol=1e-4)
+
+
+def test_scorecam_is_the_librarys_on_tokens(vit: Backbone, pixels: Tensor) -> None:
+    maps = resized(ScoreCAM(vit)(pixels, TARGETS), 32)
+    expected = librarys("ScoreCAM", vit, vit.cam_layer, pixels, TARGETS)
+    assert torch.allclose(normalise(maps), expected, atol=1e-4)
+
+
+def test_scorecam_is_a_loop_of_one_image_a_time(cnn: Backbone, pixels: Tensor) -> None:
+    maps = ScoreCAM(cnn, batch_size=5)(pixels, TARGETS)
+    with torch.no_grad(), cnn.tap(["2"]) as outputs:
+        cnn(pixels)
+    for image, own, target, found in zip(pixels, outputs["2"], TARGETS, maps, strict=True):
+        logits = []
+        for channel in own:
+            mask = F.interpolate(
+                channel[None, None], size=(32, 32), mode="bilinear", align_corners=True
+            )[0, 0]
+            mask = (mask - mask.min()) / (mask.max() - mask.min() + 1e-8)
+            with torch.no_grad():
+                logits.append(cnn((image * mask)[None])[0, target])
+        weights = torch.stack(logits).softmax(0)
+        expected = sum(w * c for w, c in zip(weights, own, strict=True))
+        assert torch.allclose(found, normalise(expected.relu()[None])[0], atol=1e-4)  # type: ignore[union-attr]
+
+
+def test_dead_channels_pass_once(cnn: Backbone, pixels: Tensor) -> None:
+    whole = ScoreCAM(cnn)(pixels, TARGETS)
+    with torch.no_grad():
+        cnn.network[2][0].bias[:3] -= 100.0  # type: ignore[index, union-attr]
+    with torch.no_grad(), cnn.tap(["2"]) as outputs:
+        cnn(pixels)
+    alive = int((outputs["2"].amax(dim=(2, 3)) > 0).sum())
+    assert 0 < alive <= 3 * 5
+    cnn.passes = methods.Passes()
+    maps = ScoreCAM(cnn)(pixels, TARGETS)
+    assert cnn.passes.forward == 3 * (1 + 1) + alive
+    expected = librarys("ScoreCAM", cnn, "2", pixels, TARGETS)
+    assert torch.allclose(normalise(resized(maps, 32)), expected, atol=1e-4)
+    assert not torch.allclose(maps, whole, atol=1e-2)
+
+
+def test_scorecam_of_some_channels(cnn: Backbone, pixels: Tensor) -> None:
+    everything = ScoreCAM(cnn)(pixels, TARGETS)
+    assert torch.equal(ScoreCAM(cnn, channels=8)(pixels, TARGETS), everything)
+    cnn.passes = methods.Passes()
+    assert not torch.equal(ScoreCAM(cnn, channels=2)(pixels, TARGETS), everything)
+    assert cnn.passes.forward == 3 * (1 + 2)
+    with pytest.raises(ValueError, match="channels 0: expected at least 1"):
+        ScoreCAM(cnn, channels=0)
+
+
+def test_ablationcam_is_the_librarys(cnn: Backbone, pixels: Tensor) -> None:
+    targets = [ClassifierOutputTarget(int(t)) for t in TARGETS]
+    with pytorch_grad_cam.AblationCAM(cnn, [cnn.layer("2")], batch_size=4) as cam:
+        expected = torch.from_numpy(cam(pixels, targets))
+    maps = resized(AblationCAM(cnn, batch_size=3)(pixels, TARGETS), 32)
+    assert torch.allclose(normalise(maps), expected, atol=1e-4)
+
+
+def test_ablationcam_is_a_loop_of_one_channel_a_time(tiny: Backbone, pixels: Tensor) -> None:
+    layer = tiny.cam_layer
+    maps = AblationCAM(tiny, batch_size=5)(pixels, TARGETS)
+    with torch.no_grad(), tiny.tap([layer]) as outputs:
+        logits = tiny(pixels)[range(3), TARGETS]
+    features = outputs[layer].clone()
+    axis = 1 if tiny.prefix_tokens is None else 2
+    weights = []
+    for channel in range(features.shape[axis]):
+        changed = features.clone()
+        changed.select(axis, channel).zero_()
+        handle = tiny.layer(layer).register_forward_hook(lambda *_, out=changed: out)
+        with torch.no_grad():
+            weights.append((logits - tiny(pixels)[range(3), TARGETS]) / logits)
+        handle.remove()
+    cams = torch.einsum("cb,bchw->bhw", torch.stack(weights), tiny.grid(features))
+    assert torch.allclose(maps, normalise(cams.relu()), atol=1e-4)
+
+
+def test_ablations_pass_behind_the_layer_only(cnn: Backbone, pixels: Tensor) -> None:
+    seen: list[int] = []
+    handles = [
+        cnn.layer(name).register_forward_hook(lambda _m, inputs, _o: seen.append(len(inputs[0])))
+        for name in ("0", "3.2")
+    ]
+    AblationCAM(cnn)(pixels[:1], TARGETS[:1])
+    for handle in handles:
+        handle.remove()
+    assert seen == [1, 1, 1, 8]
+    assert cnn.passes.forward == 1 + 8
+
+
+def test_fullgrad_is_the_librarys(cnn: Backbone, pixels: Tensor) -> None:
+    cnn.mean.zero_()
+    cnn.std.fill_(1.0)
+    with torch.no_grad():
+        for module in cnn.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_(generator=torch.Generator().manual_seed(1))  # type: ignore[union-attr]
+                module.bias.add_(0.3)
+    # The library adds up the channels of the input apart from the others, normalised together.
+    maps = FullGrad(cnn)(pixels, TARGETS)
+    expected = librarys("FullGrad", cnn, "2", pixels, TARGETS)
+    assert torch.allclose(maps, normalise(expected), atol=1e-3)
+
+
+def test_fullgrad_is_complete(pixels: Tensor) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3, bias=True),
+        nn.BatchNorm2d(4),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(4, 2, 3, bias=False),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    ).eval()
+    network[1].running_mean.normal_()  # type: ignore[union-attr, operator]
+    network[1].bias.data.normal_()  # type: ignore[union-attr, operator]
+    inputs = pixels.clone().requires_grad_()
+    first = network[0](inputs)
+    second = network[1](first)
+    logits = network[2:](second.clone())[:, 1]
+    gradients = torch.autograd.grad(logits.sum(), [inputs, first, second])
+    total = (gradients[0] * pixels).sum(dim=(1, 2, 3))
+    for layer, gradient in zip(network[:2], gradients[1:], strict=True):
+        total = total + (gradient * bias(layer)[:, None, None]).sum(dim=(1, 2, 3))  # type: ignore[index]
+    assert torch.allclose(total, logits, atol=1e-5)
+
+
+def test_fullgrad_sees_every_bias_of_lite0(lite0: Backbone) -> None:
+    convolutions = [m for m in lite0.network.modules() if isinstance(m, nn.Conv2d)]
+    assert len(FullGrad(lite0)._layers) == len(convolutions) == 49
+
+
+def test_fullgrad_needs_a_bias(channels: Backbone) -> None:
+    with pytest.raises(ValueError, match="FullGrad needs a bias: 'channels' has none"):
+        FullGrad(channels)
+
+
+def test_layercam_keeps_no_negative_gradient(channels: Backbone) -> None:
+    images = torch.zeros(1, 3, 4, 4)
+    images[:, 1] = torch.rand(4, 4)
+    assert LayerCAM(channels)(images, torch.tensor([0])).abs().sum() == 0
