@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help repro test runtime speed lint types lock-check requirements clean
+.PHONY: help repro test runtime speed distill lint types lock-check requirements clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -23,6 +23,11 @@ runtime: $(INSTALLED) ## time every explainer again
 speed: $(INSTALLED) ## compare with other libraries in one run, on an idle machine (ten minutes)
 	python -m benchmark.speed
 	python -m benchmark.readme
+
+distill: $(INSTALLED) ## train the sample's transformer anew (an hour), then everything that depends on it
+	python -m benchmark.distill
+	dvc commit --force distill
+	dvc repro
 
 lint: $(INSTALLED) ## ruff, formatting and rules
 	ruff check .

@@ -23,6 +23,9 @@ is solved by elimination.
 pixels, a problem a thread; and tensor operations over all problems at once, for GPUs.
 """
 
+from typing import Any
+
+import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -122,6 +125,9 @@ def _solve_on_cpu(images: Tensor, removed: Tensor) -> tuple[Tensor, Tensor]:
     """The imputed images (B, M, 3, H, W), and which of them (B, M) converged."""
     out = torch.empty(*removed.shape[:2], *images.shape[1:])
     converged = torch.empty(removed.shape[:2], dtype=torch.bool)
+    threads = torch.get_num_threads()
+    most: Any = numba.config
+    numba.set_num_threads(min(threads, most.NUMBA_NUM_THREADS))
     _imputation_cpu.solve(
         images.numpy(),
         removed.numpy(),
@@ -130,6 +136,7 @@ def _solve_on_cpu(images: Tensor, removed: Tensor) -> tuple[Tensor, Tensor]:
         np.float32(_TOLERANCE),
         _MAX_STEPS,
     )
+    torch.set_num_threads(threads)  # numba sets it, as both have one OpenMP: torch would round anew
     return out, converged
 
 

@@ -16,6 +16,7 @@ from benchmark import (
     explain,
     params,
     plots,
+    randomise,
     runtime,
     subset,
     tables,
@@ -23,7 +24,10 @@ from benchmark import (
 )
 
 ROOT = Path(__file__).parents[1]
-CELLS = ("ttame", "gradcam", "edges")
+CELLS = {
+    "efficientnet_lite0": ("ttame", "gradcam", "edges"),
+    "vit_sample": ("rollout", "constant"),
+}
 MEASURED = ("seconds", "peak_memory_mb")
 
 
@@ -33,11 +37,13 @@ def small() -> dict[str, Any]:
     raw["subset"]["images"] = {"train": 8, "validation": 4, "evaluation": 4}
     for recipe in ("train", "ablate"):
         raw[recipe] |= {"epochs": 1, "batch_size": 4}
-    raw["cells"] = {
-        f"efficientnet_lite0-{c}": raw["cells"][f"efficientnet_lite0-{c}"] for c in CELLS
-    }
+    keys = [f"{backbone}-{name}" for backbone, names in CELLS.items() for name in names]
+    raw["cells"] = {key: raw["cells"][key] for key in keys}
+    raw["heads"] = {"efficientnet_lite0-ttame": raw["heads"]["efficientnet_lite0-ttame"]}
     raw["ablation"] = {"one_layer": raw["ablation"]["one_layer"]}
     raw["runtime"] = {"batch": 2, "rounds": 1, "warmup": 0}
+    raw["evaluate"]["delta_images"] = 3
+    raw["randomise"] = {"images": 2, "layers": [10, 100]}
     raw["evaluate"]["metrics"]["deletion_insertion"]["steps"] = 2
     raw["tables"]["resamples"] = 50
     raw["plots"]["grid_images"] = 2
@@ -56,6 +62,7 @@ def run_all(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for cell in loaded.cells:
         explain.main(loaded, cell)
         evaluate.main(loaded, cell)
+        randomise.main(loaded, cell)
     ablate.main(loaded, "one_layer")
     runtime.main(loaded)
     tables.main(loaded)
@@ -99,7 +106,8 @@ def check_the_other_mode(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(after["metric"]) >= {"average_drop", "road_morf"}
     pd.testing.assert_frame_equal(before, after, check_exact=False, atol=1e-3, rtol=1e-4)
     scores = pd.read_csv(explain.store.scores_path("efficientnet_lite0", "edges"))
-    means = scores.groupby(["metric", "level"])["value"].mean()
+    some = scores["image"].isin(explain.read_split("evaluation").ids[:3])
+    means = scores[some].groupby(["metric", "level"])["value"].mean()
     assert means.to_numpy() == pytest.approx(after["reference"].to_numpy(), abs=1e-3)
 
 
@@ -107,8 +115,21 @@ def check_results(results: Path) -> None:
     scores = pd.read_csv(results / "scores" / "efficientnet_lite0" / "gradcam.csv")
     assert len(scores) == 4 * (3 * 3 + 4 * 7 + 2 + 4 + 2 + 3)
     comparison = pd.read_csv(results / "tables" / "comparison.csv")
-    assert len(comparison) == 3 * (48 + 4 + 2)
-    assert set(comparison["explainer"]) == set(CELLS)
+    assert len(comparison) == 5 * (48 + 4 + 2)
+    found = comparison.groupby("backbone")["explainer"].unique()
+    assert {backbone: set(own) for backbone, own in found.items()} == {
+        backbone: set(own) for backbone, own in CELLS.items()
+    }
+    similarity = pd.read_csv(results / "tables" / "randomisation.csv")
+    assert len(similarity) == 5 * 2 * 2
+    unchanged = similarity.groupby("explainer")["unchanged"].all()
+    assert unchanged.to_dict() == {
+        "ttame": False,
+        "gradcam": False,
+        "edges": True,
+        "rollout": unchanged["rollout"],
+        "constant": True,
+    }
     gradcam = comparison[comparison["explainer"] == "gradcam"].set_index("metric")
     assert gradcam.loc["images_forward", "value"] == 1
     ad = scores[(scores["metric"] == "average_drop") & (scores["level"] == 50)]["value"].mean()
@@ -117,11 +138,11 @@ def check_results(results: Path) -> None:
     ablation = pd.read_csv(results / "tables" / "ablation.csv")
     assert set(ablation["explainer"]) == {"one_layer"}
     medians = json.loads((results / "runtime" / "medians.json").read_text())["efficientnet_lite0"]
-    assert set(medians) == {*CELLS, "forward"}
+    assert set(medians) == {*CELLS["efficientnet_lite0"], "forward"}
     assert medians["gradcam"]["seconds_2"] > 0
     assert "node" not in json.loads((results / "runtime" / "raw.json").read_text())["machine_info"]
     pictures = sorted((results / "plots").glob("*.png"))
-    assert len(pictures) == 6
+    assert len(pictures) == 2 * 5 + 1 + 1
     for picture in pictures:
         with Image.open(picture) as image:
             assert len(image.convert("L").getcolors()) > 20

@@ -1,17 +1,20 @@
 """The other side of the comparisons: what a user has without this suite."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_grad_cam
+import timm
 import torch
 from pytorch_grad_cam.ablation_layer import AblationLayerVit
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-from torch import Tensor
+from torch import Tensor, nn
 
+from benchmark import backbones
 from methods import Backbone
 
 RISE_BATCH = 100
-"""Masked images through the network at a time in the reference."""
+"""Masked images through the network at a time, as in the authors' code."""
 
 
 def library_cam(name: str, backbone: Backbone, layer: str, image: Tensor, target: int) -> Tensor:
@@ -26,12 +29,30 @@ def library_cam(name: str, backbone: Backbone, layer: str, image: Tensor, target
         return torch.from_numpy(cam(inputs, [ClassifierOutputTarget(target)]))
 
 
-def plain_rise(backbone: Backbone, image: Tensor, masks: Tensor, target: int) -> Tensor:
-    """RISE (H, W) as its formula stands there: all masks in float64, all images, all classes.
+Network = Callable[[Tensor], Tensor]
+"""Pixels (B, 3, H, W) in [0, 1] to class probabilities (B, K)."""
 
-    The reference of T-TAME works like this.
-    """
-    masked = image.double() * masks.double()[:, None]
-    scores = torch.cat([backbone.probabilities(part.float()) for part in masked.split(RISE_BATCH)])
-    maps = scores.double().T @ masks.double().flatten(1)
-    return maps[target].view(image.shape[2:]).float() / len(masks)
+
+class Plain(nn.Module):
+    """EfficientNet-Lite0 as timm gives it, on pixels: what a user has without this suite."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = timm.create_model("tf_efficientnet_lite0").eval()
+        self.network.load_state_dict(backbones.packaged_efficientnet_lite0())
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits: Tensor = self.network((pixels - 0.5) / 0.5)
+        return logits
+
+    def probabilities(self, pixels: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self(pixels).softmax(dim=1)
+
+
+def plain_rise(network: Network, image: Tensor, masks: Tensor, target: int) -> Tensor:
+    """RISE (H, W) as its formula stands there: all masked images at once, scores of all classes."""
+    masked = image * masks[:, None]
+    scores = torch.cat([network(part) for part in masked.split(RISE_BATCH)])
+    maps = scores.T @ masks.flatten(1)
+    return maps[target].view(image.shape[2:]) / len(masks)

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from benchmarks.pairing import paired
-from benchmarks.rivals import library_cam, plain_rise
+from benchmarks.rivals import Plain, library_cam, plain_rise
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
@@ -107,16 +107,20 @@ def test_ablation_of_tokens(
     benchmark.extra_info["largest_error"] = float(error)
 
 
-def test_rise(benchmark: BenchmarkFixture, lite0: Backbone, photographs: Photographs) -> None:
+@pytest.mark.parametrize("network", ["as timm gives it", "as this suite makes it"])
+def test_rise(
+    benchmark: BenchmarkFixture, lite0: Backbone, photographs: Photographs, network: str
+) -> None:
     """The same masks on both sides; ours makes them on the way."""
+    other = Plain() if network.startswith("as timm") else lite0
     image, explainer = photographs[0][:1], methods.load("rise")(lite0, masks=MASKS)  # type: ignore[call-arg]
     target = lite0.predict(image)
     masks = explainer.masks(0, MASKS, image.shape[2:])  # type: ignore[attr-defined]
 
     def theirs() -> Tensor:
-        return plain_rise(lite0, image, masks, int(target))
+        return plain_rise(other.probabilities, image, masks, int(target))
 
-    name = f"RISE, {MASKS} masks (memory: 4,000)"
+    name = f"RISE, {MASKS} masks (memory: 4,000); the formula with the network {network}"
     paired(benchmark, "explainers", name, lambda: explainer(image, target), theirs, 1)
     error = (explainer(image, target) - normalise(theirs()[None])).abs().max()
     benchmark.extra_info["largest_error"] = float(error)

@@ -6,9 +6,9 @@
 from typing import Any
 
 import pytest
-import timm
 import torch
 from benchmarks.pairing import paired
+from benchmarks.rivals import Plain
 from pytest_benchmark.fixture import BenchmarkFixture
 from pytorch_grad_cam.metrics.road import (
     NoisyLinearImputer,
@@ -16,10 +16,10 @@ from pytorch_grad_cam.metrics.road import (
     ROADMostRelevantFirst,
 )
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
-from torch import Tensor, nn
+from torch import Tensor
 
 import methods
-from benchmark import backbones, evaluate
+from benchmark import evaluate
 from benchmark.images import Split
 from methods import Backbone
 from metrics import Maps
@@ -72,19 +72,6 @@ def test_imputation(benchmark: BenchmarkFixture, cams: Cams, device: str) -> Non
     benchmark.extra_info["largest_error"] = float(error.max())
 
 
-class Normalised(nn.Module):
-    """The network as timm gives it, on raw pixels: what a user of pytorch-grad-cam has."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.network = timm.create_model("tf_efficientnet_lite0").eval()
-        self.network.load_state_dict(backbones.packaged_efficientnet_lite0())
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        logits: Tensor = self.network((pixels - 0.5) / 0.5)
-        return logits
-
-
 @pytest.mark.parametrize("network", ["as timm gives it", "as this suite makes it"])
 def test_whole_metric(
     benchmark: BenchmarkFixture, lite0: Backbone, cams: Cams, network: str
@@ -99,7 +86,7 @@ def test_whole_metric(
         torch.ones(count, *size, dtype=torch.bool),
         torch.zeros(count, dtype=torch.int64),
     )
-    theirs_network = Normalised() if network.startswith("as timm") else lite0
+    theirs_network = Plain() if network.startswith("as timm") else lite0
     targets = [ClassifierOutputSoftmaxTarget(int(t)) for t in lite0.predict(pixels)]
     resized = Maps(native, size, range(count)).resized.cpu().numpy()
 

@@ -394,3 +394,18 @@ def test_refuses_what_it_cannot_impute(images: Tensor, removed: Tensor, message:
     with pytest.raises(ValueError, match=message) as error:
         impute(images, removed)
     assert "\n" not in str(error.value)
+
+
+def test_torch_keeps_its_threads() -> None:
+    """numba and torch share OpenMP; another number of threads makes a network round otherwise."""
+    script = (
+        "import torch\n"
+        "from metrics._imputation import impute\n"
+        "impute(torch.rand(1, 3, 8, 8), torch.rand(1, 2, 8, 8) < 0.5)\n"
+        "print(torch.get_num_threads())\n"
+    )
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "1\n"
