@@ -188,9 +188,10 @@ def evaluate(
     def versions() -> Iterator[Tensor]:
         for batch in batches:
             pixels = split.images(batch).to(backbone.device)
-            waiting.append([maps_of(view, batch, pixels, seeds) for view in views])
+            seen = [maps_of(view, batch, pixels, seeds) for view in views]
+            waiting.append(seen)
             yield pixels
-            for view, maps in zip(views, waiting[-1], strict=True):
+            for view, maps in zip(views, seen, strict=True):
                 if maps is not None:
                     for metric in view.perturbing:
                         yield metric.perturb(pixels[: len(maps)], maps).flatten(0, 1)

@@ -282,3 +282,30 @@ def test_tied_maps_are_what_changes(cnn: Backbone, make_split: MakeSplit, ties: 
     assert (changed["sufficiency", 75] > 0) == ties
     assert changed["comprehensiveness", 25] == 0
     assert changed["average_drop", 50] == 0
+
+
+@pytest.mark.parametrize("perturbed", [1, 40, 1000])
+def test_a_view_of_the_first_images(
+    cnn: Backbone,
+    make_split: MakeSplit,
+    maps: np.ndarray,
+    perturbed: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A view with fewer maps scores the first images, as it would alone; the other scores all."""
+    monkeypatch.setattr(evaluate, "PERTURBED", perturbed)
+    split = with_objects(make_split("evaluation", 9))
+    views = [
+        evaluate.View("corrected", suite(), maps),
+        evaluate.View("reference", [m for m in suite() if m.in_reference], maps[:4]),
+    ]
+    whole, some = evaluate.evaluate(views, cnn, split, SEEDS, 5, "")
+    equal(whole, score(cnn, split, maps, SEEDS))
+    alone = evaluate.View("reference", views[1].suite, maps[:4])
+    (expected,) = evaluate.evaluate([alone], cnn, split.first(4), SEEDS[:4], 32, "")
+    equal(some, expected)
+    delta = evaluate.difference(whole, some, "corrected", "reference")
+    assert set(delta["n"]) == {4}
+    first = whole[whole["image"].isin(split.ids[:4])].groupby(["metric", "level"])["value"].mean()
+    means = delta.set_index(["metric", "level"])["corrected"]
+    assert np.allclose(means, first.loc[means.index])

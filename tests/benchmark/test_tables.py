@@ -194,3 +194,42 @@ def test_committed_readme_shows_the_committed_table(monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(Path(__file__).parents[2])
     text = Path("README.md").read_text()
     assert readme.filled(text) == text
+
+
+def similarities(explainer: str, ssim: float, rank: float) -> pd.DataFrame:
+    """Per-image similarities that are 0.5 where little is randomised, and as given where all is."""
+    rows = [
+        {
+            "image": f"i{i}",
+            "metric": metric,
+            "level": level,
+            "value": value if level == 100 else 0.5,
+        }
+        for i in range(3)
+        for metric, value in (("randomisation_ssim", ssim), ("randomisation_rank", rank))
+        for level in (10, 100)
+    ]
+    table = pd.DataFrame(rows).assign(backbone="net", explainer=explainer, weights="abc")
+    return table[store.SCORE_COLUMNS]
+
+
+def test_an_explainer_that_does_not_change_is_marked() -> None:
+    cells = [
+        similarities("fixed", 1.0, 1.0),
+        similarities("nearly", 0.91, 0.95),
+        similarities("ordered", 0.6, 0.95),
+        similarities("changing", 0.3, 0.1),
+    ]
+    table = tables.marked(tables.summarise(cells, SETTINGS, seed=0))
+    found = table.groupby("explainer", sort=False)["unchanged"].agg(["all", "any"])
+    assert found["all"].to_dict() == found["any"].to_dict()
+    assert found["any"].to_dict() == {
+        "fixed": True,
+        "nearly": True,
+        "ordered": False,
+        "changing": False,
+    }
+    printed = tables.randomisation_table(table, {name: name for name in found.index})
+    assert printed["Changes"].tolist() == ["**no**", "**no**", "yes", "yes"]
+    assert printed["SSIM, 100 %"].tolist() == ["1.00", "0.91", "0.60", "0.30"]
+    assert printed["Rank, 10 %"].tolist() == ["0.50"] * 4
