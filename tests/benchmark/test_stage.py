@@ -37,8 +37,8 @@ def change(folder: Path, old: str, new: str) -> None:
     ("old", "new", "command", "message"),
     [
         (
-            "max_lr: 0.001",
-            "max_lr: 0.001\n  lr: 0.1",
+            "max_lr: 0.002",
+            "max_lr: 0.002\n  lr: 0.1",
             ["benchmark.train", "efficientnet_lite0-ttame"],
             "unknown key",
         ),
@@ -52,13 +52,13 @@ def change(folder: Path, old: str, new: str) -> None:
             "explainer: rise, code",
             "explainer: rise, load: rice, code",
             ["benchmark.explain", "efficientnet_lite0-rise"],
-            "unknown explainer 'rice': expected one of centre_gaussian, edges",
+            "unknown explainer 'rice': expected one of ablationcam, centre_gaussian, constant, edges",
         ),
         (
-            "cam_layer: blocks.6",
-            "cam_layer: block.6",
+            "cam_layer: bn2",
+            "cam_layer: bm2",
             ["benchmark.subset"],
-            "no layer 'block.6': near names are blocks.6",
+            "no layer 'bm2': near names are bn2",
         ),
         ("weights: packaged", "weights: imagenet", ["benchmark.subset"], "weights is 'imagenet'"),
     ],
