@@ -37,6 +37,7 @@ types: $(INSTALLED) ## mypy, strict
 	mypy
 
 lock-check: $(INSTALLED) ## dvc.lock belongs to the committed pipeline
+	@dvc repro --quiet sources
 	@dvc repro --dry --allow-missing > $(VENV)/dry.log 2>&1 || (cat $(VENV)/dry.log; exit 1)
 	@if grep 'Running stage' $(VENV)/dry.log; then \
 	  echo 'dvc.lock is older than the pipeline: run make repro and commit its results'; exit 1; fi

@@ -82,7 +82,7 @@ def maps_in_mode(
     work = store.Work(
         "evaluate",
         [cell, spec, params.backbones[spec.backbone], params.explain, params.evaluate, mode],
-        [store.split_path("evaluation"), spec.code, spec.needs],
+        explain.inputs(spec),
     )
     explainer = explain.assemble(params, spec, mode, backbone)
     maps, _ = explain.explain(explainer, split, params.explain, work, f"{cell} ({mode})")

@@ -2,6 +2,7 @@
 
 import resource
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,12 +25,18 @@ def main(params: Params, cell: str) -> None:
     work = store.Work(
         "explain",
         [cell, spec, params.backbones[spec.backbone], params.explain, params.mode],
-        [store.split_path("evaluation"), spec.code, spec.needs],
+        inputs(spec),
     )
     maps, cost = explain(explainer, read_split("evaluation"), params.explain, work, cell)
     store.write_array(store.maps_path(spec.backbone, spec.explainer), maps)
     store.write_json(store.cost_path(spec.backbone, spec.explainer), cost)
     work.done()
+
+
+def inputs(cell: Cell) -> list[Path]:
+    """The files that the maps of a cell depend on."""
+    source = store.sources_path("explainers", cell.explainer)
+    return [store.split_path("evaluation"), cell.needs, source]
 
 
 def build(params: Params, cell: Cell, mode: str) -> Explainer:

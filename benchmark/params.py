@@ -100,15 +100,14 @@ class Head(Section):
 class Cell(Section):
     """An explainer on a backbone.
 
-    `explainer` names the cell in every path and table. `code` is the file DVC watches, `needs`
-    the trained state, or the evaluation split where there is none. `load` is package.module:Class
-    for an explainer that is not in methods/. `reference` has the settings that are others in the
-    mode `reference`.
+    `explainer` names the cell in every path and table. `needs` is the trained state, the file of
+    the backbone's weights, or the evaluation split where there is neither. `load` is
+    package.module:Class for an explainer that is not in methods/. `reference` has the settings
+    that are others in the mode `reference`.
     """
 
     backbone: str
     explainer: str
-    code: Path
     needs: Path
     load: str | None = None
     settings: dict[str, Any] = {}

@@ -70,7 +70,7 @@ def randomised_maps(
     work = store.Work(
         "randomise",
         [cell, spec, params.backbones[spec.backbone], params.explain, params.randomise, level],
-        [store.split_path("evaluation"), spec.code, spec.needs],
+        explain.inputs(spec),
     )
     explainer = explain.assemble(params, spec, params.mode, backbone)
     label = f"{cell}, {level:g} % randomised"

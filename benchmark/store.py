@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,11 @@ SPEED = RESULTS / "speed"
 SCORE_COLUMNS = ["backbone", "explainer", "image", "metric", "level", "value", "weights"]
 """One row an image and value. `level` is in per cent, empty for a measure without levels;
 `weights` is the digest of the backbone's weights and preprocessing."""
+
+
+def sources_path(group: Literal["stages", "explainers"], name: str) -> Path:
+    """The source files that a stage or an explainer is made of."""
+    return RESULTS / "sources" / group / f"{name}.json"
 
 
 def split_path(split: str) -> Path:

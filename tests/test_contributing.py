@@ -20,7 +20,7 @@ def example(name: str) -> str:
 
 
 def test_adding_an_explainer_is_a_file_and_a_line(tmp_path: Path) -> None:
-    for name in ("benchmark", "methods", "metrics", "tests", "dvc.yaml", "params.yaml"):
+    for name in ("benchmark", "methods", "metrics", "tests", "dvc.yaml", "pipeline", "params.yaml"):
         source = ROOT / name
         ignore = shutil.ignore_patterns("__pycache__")
         if source.is_dir():

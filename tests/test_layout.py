@@ -9,60 +9,34 @@ import pytest
 import yaml
 
 import methods
-from benchmark import params
+from benchmark import sources
 from benchmark.params import Params
 from methods import TrainableExplainer
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("benchmark", "methods", "metrics")
-PIPELINE: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+PIPELINE: dict[str, Any] = {
+    stage: entry
+    for path in sorted([ROOT / "dvc.yaml", *ROOT.glob("pipeline/*/dvc.yaml")])
+    for stage, entry in yaml.safe_load(path.read_text())["stages"].items()
+}
 
 
 def modules() -> list[Path]:
-    return sorted(p for package in PACKAGES for p in (ROOT / package).glob("*.py"))
-
-
-def imported(path: Path) -> set[Path]:
-    """Files of this repository that a file imports by itself."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    files: set[Path] = set()
-    for name in names:
-        parts = name.split(".")
-        if parts[0] in PACKAGES:
-            files.add(ROOT / parts[0] / "__init__.py")
-            module = ROOT.joinpath(*parts).with_suffix(".py")
-            files |= {module} if module.exists() else set()
-    return files
-
-
-def closure(path: Path) -> set[Path]:
-    """A file and everything of this repository that it imports, directly or not."""
-    found, queue = set(), [path]
-    while queue:
-        file = queue.pop()
-        if file not in found:
-            found.add(file)
-            queue.extend(imported(file))
-    return found
+    return sorted(p for package in sources.PACKAGES for p in (ROOT / package).glob("*.py"))
 
 
 @pytest.mark.parametrize("package", ["methods", "metrics"])
 def test_leaves_import_only_themselves(package: str) -> None:
     for path in (ROOT / package).glob("*.py"):
-        others = {f.parent.name for f in imported(path)} - {package}
+        others = {f.parent.name for f in sources.imported(path)} - {package}
         assert others == set(), f"{path} imports {others}"
 
 
 def test_no_cycles_but_through_packages() -> None:
     for path in modules():
         if path.name != "__init__.py":
-            modules_alone = {i for i in imported(path) if i.name != "__init__.py"}
-            inner = {f for i in modules_alone - {path} for f in closure(i)}
+            modules_alone = {i for i in sources.imported(path) if i.name != "__init__.py"}
+            inner = {f for i in modules_alone - {path} for f in sources.closure(i)}
             assert path not in inner, f"{path} is part of a cycle"
 
 
@@ -76,39 +50,31 @@ def body(stage: str) -> dict[str, Any]:
     return do
 
 
-def items(stage: str) -> dict[str, Any]:
-    """Each item of a stage; one without a name for a plain stage."""
-    group = PIPELINE[stage].get("foreach", "")
-    loaded = params.load(ROOT / "params.yaml")
-    return getattr(loaded, group[2:-1]) if group else {"": None}
-
-
-def filled(text: str, key: str, item: Any) -> str:
-    text = text.replace("${key}", key)
-    for field in ("backbone", "explainer", "code", "needs"):
-        if f"${{item.{field}}}" in text:
-            text = text.replace(f"${{item.{field}}}", str(getattr(item, field)))
-    return text
-
-
 def test_every_stage_is_a_module_of_its_name() -> None:
     for stage in PIPELINE:
         assert body(stage)["cmd"].split()[:2] == ["${launch}", f"benchmark.{stage}"]
-        assert f"benchmark/{stage}.py" in body(stage)["deps"]
     runnable = {p.stem for p in (ROOT / "benchmark").glob("*.py") if "__main__" in p.read_text()}
     assert runnable == set(PIPELINE) | {"readme", "speed", "warm"}
+    assert set(PIPELINE) == {*sources.STAGES, "sources"}
 
 
-@pytest.mark.parametrize("stage", PIPELINE)
-def test_dependencies_cover_what_the_stage_imports(stage: str) -> None:
-    for key, item in items(stage).items():
-        deps = {ROOT / filled(dep, key, item) for dep in body(stage)["deps"]}
-        needed = closure(ROOT / "benchmark" / f"{stage}.py")
-        if item is not None:
-            needed |= closure(ROOT / "methods" / f"{item.explainer}.py")
-        missing = {f for f in needed if f not in deps and f.parent not in deps}
-        missing -= {ROOT / "benchmark" / "__init__.py"}
-        assert missing == set(), f"{stage}@{key} does not depend on {missing}"
+@pytest.mark.parametrize("stage", sources.STAGES)
+def test_stages_depend_on_their_source_files(stage: str) -> None:
+    deps, group = set(body(stage)["deps"]), PIPELINE[stage].get("foreach", "")
+    assert f"results/sources/stages/{stage}.json" in deps
+    explains = group in ("${cells}", "${heads}", "${ablation}")
+    assert ("results/sources/explainers/${item.explainer}.json" in deps) == explains
+    assert not any(dep.endswith(".py") and not dep.startswith("tests/") for dep in deps)
+
+
+def test_runtime_depends_on_what_its_benchmarks_import() -> None:
+    deps = body("runtime")["deps"]
+    assert {"results/sources/explainers", "results/sources/stages/explain.json"} <= set(deps)
+    known = sources.closure(ROOT / "benchmark" / "explain.py")
+    timed = {dep for dep in deps if dep.startswith("tests/")}
+    assert timed
+    for test in timed:
+        assert sources.closure(ROOT / test) - {ROOT / test} <= known
 
 
 READ_BUT_FIXED = {
@@ -152,18 +118,10 @@ def test_cells_are_the_supported_pairs(settings: Params) -> None:
 
 def test_a_cells_files_are_what_it_reads(settings: Params) -> None:
     for key, cell in settings.cells.items():
-        assert cell.code == Path(f"methods/{cell.explainer}.py")
         trainable = issubclass(methods.load(cell.explainer), TrainableExplainer)
         assert (key in settings.heads) == trainable
         state = Path(f"results/states/{cell.backbone}/{cell.explainer}.safetensors")
         assert (cell.needs == state) == trainable
-        covered = {ROOT / cell.code, ROOT / cell.needs}
-        plumbing = {
-            ROOT / "methods" / f"{p}.py"
-            for p in ("_base", "_cam", "_captum", "_attention", "_transformer")
-        }
-        plumbing.add(ROOT / "methods" / "__init__.py")
-        assert closure(ROOT / cell.code) <= covered | plumbing
         weights = settings.backbones[cell.backbone].weights
         assert trainable or not Path(weights).exists() or cell.needs == Path(weights)
 

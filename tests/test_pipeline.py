@@ -18,6 +18,7 @@ from benchmark import (
     plots,
     randomise,
     runtime,
+    sources,
     subset,
     tables,
     train,
@@ -57,6 +58,7 @@ def run_all(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (folder / name).symlink_to(ROOT / name)
     (folder / "params.yaml").write_text(yaml.safe_dump(small(), sort_keys=False))
     loaded = params.load()
+    sources.main(loaded)
     subset.main(loaded)
     train.main(loaded, "efficientnet_lite0-ttame")
     for cell in loaded.cells:

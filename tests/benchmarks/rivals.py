@@ -4,13 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytorch_grad_cam
-import timm
 import torch
 from pytorch_grad_cam.ablation_layer import AblationLayerVit
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-from torch import Tensor, nn
+from torch import Tensor
 
-from benchmark import backbones
+from benchmark import backbones, params
 from methods import Backbone
 
 RISE_BATCH = 100
@@ -33,21 +32,10 @@ Network = Callable[[Tensor], Tensor]
 """Pixels (B, 3, H, W) in [0, 1] to class probabilities (B, K)."""
 
 
-class Plain(nn.Module):
-    """EfficientNet-Lite0 as timm gives it, on pixels: what a user has without this suite."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.network = timm.create_model("tf_efficientnet_lite0").eval()
-        self.network.load_state_dict(backbones.packaged_efficientnet_lite0())
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        logits: Tensor = self.network((pixels - 0.5) / 0.5)
-        return logits
-
-    def probabilities(self, pixels: Tensor) -> Tensor:
-        with torch.no_grad():
-            return self(pixels).softmax(dim=1)
+def as_given(backbone: str) -> Backbone:
+    """A backbone of params.yaml with its network as timm gives it, not made faster."""
+    spec = params.load().backbones[backbone]
+    return backbones.wrap(backbone, spec, backbones.network(backbone, spec))
 
 
 def plain_rise(network: Network, image: Tensor, masks: Tensor, target: int) -> Tensor:

@@ -12,11 +12,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from benchmarks.pairing import paired
-from benchmarks.rivals import Plain, library_cam, plain_rise
+from benchmarks.rivals import as_given, library_cam, plain_rise
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
 import methods
+from benchmark import backbones
+from benchmark.params import BackboneSpec
 from methods import Backbone
 from methods._base import normalise
 
@@ -45,13 +47,17 @@ def peaks(method: str) -> dict[str, float]:
 
 
 CAMS = [
-    ("gradcam", "GradCAM", "blocks.6"),
+    ("gradcam", "GradCAM", "bn2"),
     ("scorecam", "ScoreCAM", "blocks.6"),
     ("scorecam", "ScoreCAM", "bn2"),
     ("ablationcam", "AblationCAM", "bn2"),
 ]
 
 
+NETWORKS = ["as timm gives it", "as this suite makes it"]
+
+
+@pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize(("name", "library", "layer"), CAMS)
 def test_cam(
     benchmark: BenchmarkFixture,
@@ -60,8 +66,10 @@ def test_cam(
     name: str,
     library: str,
     layer: str,
+    network: str,
 ) -> None:
     """One photograph, EfficientNet-Lite0; `bn2` has 1,280 channels, `blocks.6` 320."""
+    other = as_given("efficientnet_lite0") if network == NETWORKS[0] else lite0
     image, explainer = photographs[0][:1], methods.load(name)(lite0, layer=layer)  # type: ignore[call-arg]
     target = lite0.predict(image)
 
@@ -69,50 +77,63 @@ def test_cam(
         return explainer(image, target)
 
     def theirs() -> Tensor:
-        return library_cam(library, lite0, layer, image, int(target))
+        return library_cam(library, other, layer, image, int(target))
 
     channels = lite0.tapped_channels([layer])[0]
-    paired(
-        benchmark, "explainers", f"{explainer.label}, {channels} channels (`{layer}`)", ours,
-        theirs, 1,
-    )  # fmt: skip
+    title = f"{explainer.label}, {channels} channels (`{layer}`); the library with the network "
+    paired(benchmark, "explainers", title + network, ours, theirs, 1)
     error = (at_size(ours()) - normalise(theirs())).abs().max()
     benchmark.extra_info["largest_error"] = float(error)
-    if layer == "bn2":
+    if layer == "bn2" and other is lite0:
         benchmark.extra_info |= peaks(name)
 
 
+TINY = BackboneSpec(
+    source="timm",
+    model="vit_tiny_patch16_224",
+    weights="none",
+    size=224,
+    mean=(0.5, 0.5, 0.5),
+    std=(0.5, 0.5, 0.5),
+    taps=("blocks.11.norm1",),
+    cam_layer="blocks.11.norm1",
+    prefix_tokens=1,
+)
+
+
+@pytest.mark.parametrize("network", ["the sample's ViT, 6 blocks", "ViT-Ti, 12 blocks"])
 def test_ablation_of_tokens(
-    benchmark: BenchmarkFixture, vit_sample: Backbone, photographs: Photographs
+    benchmark: BenchmarkFixture, vit_sample: Backbone, photographs: Photographs, network: str
 ) -> None:
-    """The ViT; the library's maps are others there (it subtracts 1e7), so the error is a loop's."""
-    image, explainer = photographs[0][:1], methods.load("ablationcam")(vit_sample)
-    target, layer = vit_sample.predict(image), vit_sample.cam_layer
+    """A ViT; the library's maps are others there (it subtracts 1e7), so the error is a loop's."""
+    backbone = backbones.build("tiny", TINY) if "12" in network else vit_sample
+    image, explainer = photographs[0][:1], methods.load("ablationcam")(backbone)
+    target, layer = backbone.predict(image), backbone.cam_layer
 
     def theirs() -> Tensor:
-        return library_cam("AblationCAM", vit_sample, layer, image, int(target))
+        return library_cam("AblationCAM", backbone, layer, image, int(target))
 
-    name = "Ablation-CAM, the sample's ViT"
+    name = f"Ablation-CAM, {network}"
     paired(benchmark, "explainers", name, lambda: explainer(image, target), theirs, 1)
-    with torch.no_grad(), vit_sample.tap([layer]) as outputs:
-        whole = vit_sample(image)[0, target]
+    with torch.no_grad(), backbone.tap([layer]) as outputs:
+        whole = backbone(image)[0, target]
     features, weights = outputs[layer].clone(), []
     for channel in range(features.shape[2]):
         changed = features.clone()
         changed[..., channel] = 0
-        with torch.no_grad(), vit_sample.changed(layer, lambda _own, out=changed: out):
-            weights.append((whole - vit_sample(image)[0, target]) / whole)
-    loop = torch.einsum("c,bchw->bhw", torch.cat(weights), vit_sample.grid(features)).relu()
+        with torch.no_grad(), backbone.changed(layer, lambda _own, out=changed: out):
+            weights.append((whole - backbone(image)[0, target]) / whole)
+    loop = torch.einsum("c,bchw->bhw", torch.cat(weights), backbone.grid(features)).relu()
     error = (explainer(image, target) - normalise(loop)).abs().max()
     benchmark.extra_info["largest_error"] = float(error)
 
 
-@pytest.mark.parametrize("network", ["as timm gives it", "as this suite makes it"])
+@pytest.mark.parametrize("network", NETWORKS)
 def test_rise(
     benchmark: BenchmarkFixture, lite0: Backbone, photographs: Photographs, network: str
 ) -> None:
     """The same masks on both sides; ours makes them on the way."""
-    other = Plain() if network.startswith("as timm") else lite0
+    other = as_given("efficientnet_lite0") if network == NETWORKS[0] else lite0
     image, explainer = photographs[0][:1], methods.load("rise")(lite0, masks=MASKS)  # type: ignore[call-arg]
     target = lite0.predict(image)
     masks = explainer.masks(0, MASKS, image.shape[2:])  # type: ignore[attr-defined]
@@ -124,7 +145,8 @@ def test_rise(
     paired(benchmark, "explainers", name, lambda: explainer(image, target), theirs, 1)
     error = (explainer(image, target) - normalise(theirs()[None])).abs().max()
     benchmark.extra_info["largest_error"] = float(error)
-    benchmark.extra_info |= peaks("rise")
+    if other is lite0:
+        benchmark.extra_info |= peaks("rise")
 
 
 @pytest.mark.parametrize("name", ["ttame", "tame", "lcam_img", "lcam_fm"])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from benchmarks.pairing import paired
-from benchmarks.rivals import Plain
+from benchmarks.rivals import as_given
 from pytest_benchmark.fixture import BenchmarkFixture
 from pytorch_grad_cam.metrics.road import (
     NoisyLinearImputer,
@@ -86,7 +86,7 @@ def test_whole_metric(
         torch.ones(count, *size, dtype=torch.bool),
         torch.zeros(count, dtype=torch.int64),
     )
-    theirs_network = Plain() if network.startswith("as timm") else lite0
+    theirs_network = as_given("efficientnet_lite0") if network.startswith("as timm") else lite0
     targets = [ClassifierOutputSoftmaxTarget(int(t)) for t in lite0.predict(pixels)]
     resized = Maps(native, size, range(count)).resized.cpu().numpy()
 
