@@ -261,9 +261,20 @@ def test_measures_of_one_mode_only_are_left_out() -> None:
     assert table["metric"].tolist() == ["average_drop"]
 
 
-def test_other_images_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"average_drop at 50.0 of image i2 has a score in one"):
-        evaluate.difference(rows([1, 2, 3]), rows([1, 2]), "corrected", "reference")
+def test_over_the_images_that_both_modes_scored() -> None:
+    table = evaluate.difference(rows([1, 2, 30]), rows([1, 4]), "corrected", "reference")
+    (row,) = table.to_dict("records")
+    assert (row["n"], row["corrected"], row["reference"]) == (2, 1.5, 2.5)
+
+
+@pytest.mark.parametrize("missing", ["image", "level"])
+def test_an_image_with_scores_in_one_mode_only_is_refused(missing: str) -> None:
+    scores = pd.concat([rows([1, 2]), rows([1, 2]).assign(level=15.0)])
+    image, level = scores["image"] == "i1", scores["level"] == 15.0
+    stored = scores[~image] if missing == "image" else scores
+    scores = scores[~(image & level)] if missing == "level" else scores
+    with pytest.raises(ValueError, match=r"average_drop at 15.0 of image i1 has a score in one"):
+        evaluate.difference(stored, scores, "corrected", "reference")
 
 
 @pytest.mark.parametrize("ties", [False, True])
