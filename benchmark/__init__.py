@@ -10,5 +10,5 @@ Helpers: params (params.yaml, validated), store (every path and file format), ba
 networks), images (splits of images), compose (cut-outs on backgrounds), statistics (of per-image
 scores), stage (one way to run a stage), warm (a process that has the libraries loaded). Outside
 the pipeline: speed compares with other libraries, readme copies the generated tables into
-README.md.
+README.md, layers suggests the layers of a network, convert reads the authors' checkpoints.
 """

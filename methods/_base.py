@@ -5,7 +5,7 @@ import hashlib
 import math
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,10 +48,14 @@ class Backbone(nn.Module):
         taps: modules whose outputs the trainable explainers read, shallow to deep.
         cam_layer: module whose output the CAM family weights.
         prefix_tokens: number of leading tokens that are no image patch (CLS, distillation,
-            registers) if the taps give tokens (B, N, D); None for a CNN.
+            registers) if the taps give tokens (B, N, D); None if they give grids, as a CNN's do.
+        channels_last: the grids are (B, h, w, C), as a Swin transformer's, not (B, C, h, w).
 
     Raises:
-        ValueError: a module of `taps` or `cam_layer` does not exist.
+        ValueError: a module of `taps` or `cam_layer` does not exist; grids that are tokens.
+
+    Attributes:
+        channel_axis: of what the taps and the CAM layer give, 1 or -1.
     """
 
     mean: Tensor
@@ -69,8 +73,14 @@ class Backbone(nn.Module):
         taps: Sequence[str],
         cam_layer: str,
         prefix_tokens: int | None = None,
+        channels_last: bool = False,
     ) -> None:
         super().__init__()
+        if channels_last and prefix_tokens is not None:
+            raise ValueError(
+                f"backbone {name!r} has channels_last and prefix_tokens {prefix_tokens}: expected "
+                "one of them, layers give grids or tokens"
+            )
         self.network = network.requires_grad_(False)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
@@ -80,6 +90,7 @@ class Backbone(nn.Module):
         self.taps = tuple(taps)
         self.cam_layer = cam_layer
         self.prefix_tokens = prefix_tokens
+        self.channel_axis = 1 if prefix_tokens is None and not channels_last else -1
         self.passes = Passes()
         self.digest = _digest(self)
         for layer in (*self.taps, cam_layer):
@@ -88,7 +99,10 @@ class Backbone(nn.Module):
 
     @property
     def family(self) -> str:
-        """`cnn` or `transformer`: what an explainer's `families` is about."""
+        """`transformer` if the layers give tokens, else `cnn`: what `families` is about.
+
+        A transformer whose layers give grids, such as Swin, is explained like a CNN.
+        """
         return "cnn" if self.prefix_tokens is None else "transformer"
 
     @property
@@ -170,9 +184,9 @@ class Backbone(nn.Module):
         return logits
 
     def grid(self, features: Tensor) -> Tensor:
-        """Features as (B, C, h, w): as they are for a CNN, without prefix tokens for tokens."""
+        """Features of a layer as (B, C, h, w), of tokens the patches."""
         if self.prefix_tokens is None:
-            return features
+            return features.movedim(self.channel_axis, 1)
         patches = features[:, self.prefix_tokens :]
         side = math.isqrt(patches.shape[1])
         if side * side != patches.shape[1]:
@@ -266,12 +280,24 @@ class TrainableExplainer(Explainer):
             raise ValueError(
                 f"cannot read the trained state {path}: {error}; run `dvc repro` to train it"
             ) from error
+        self.adopt(state, str(path))
+
+    def adopt(self, state: Mapping[str, Tensor], source: str) -> None:
+        """Take a trained state over.
+
+        Args:
+            state: the tensors of the attention mechanism, by name.
+            source: where it came from, for the message.
+
+        Raises:
+            ValueError: it does not fit the attention mechanism.
+        """
         own = {name: tuple(t.shape) for name, t in self.attention.state_dict().items()}
         given = {name: tuple(t.shape) for name, t in state.items()}
         for name in sorted(own.keys() | given.keys()):
             if own.get(name) != given.get(name):
                 raise ValueError(
-                    f"trained state {path} does not fit {type(self).__name__} on "
+                    f"trained state {source} does not fit {type(self).__name__} on "
                     f"{self.backbone.name!r}: {name} is {given.get(name, 'missing')}, expected "
                     f"{own.get(name, 'none')}; train it with the same settings"
                 )

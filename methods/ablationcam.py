@@ -48,7 +48,7 @@ class AblationCAM(Explainer):
         with self.backbone.tap([self._layer]) as outputs:
             whole = self.backbone(image)[0, target]
         own = outputs[self._layer]
-        axis = 1 if self.backbone.prefix_tokens is None else 2
+        axis = self.backbone.channel_axis % own.ndim
         left = [
             self.backbone.from_layer(self._layer, image, without(own, chosen, axis))[:, target]
             for chosen in torch.arange(own.shape[axis], device=own.device).split(self._batch_size)

@@ -81,7 +81,7 @@ class IIA(Explainer):
         with self.backbone.changed(self._layer, scaled):
             logits = self.backbone(image)
             (gradients,) = torch.autograd.grad(logits[:, target].sum(), seen[1])
-        return (seen[0] * gradients.mean(dim=0)).sum(dim=1)
+        return self.backbone.grid(seen[0] * gradients.mean(dim=0)).sum(dim=1)
 
     def _of_attention(self, image: Tensor, target: int) -> Tensor:
         """The map (1, h, w) of one image (1, 3, H, W) from the attention of a transformer."""

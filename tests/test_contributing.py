@@ -1,4 +1,4 @@
-"""The example of CONTRIBUTING.md works as it stands there."""
+"""The examples of CONTRIBUTING.md work as they stand there."""
 
 import re
 import shutil
@@ -6,7 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
+import pytest
+import yaml
 from contract import PROMISES
+from test_pipeline import small
+
+from benchmark import evaluate, explain, layers, params, subset, train
+from benchmark.params import BackboneSpec
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,3 +52,31 @@ def test_adding_an_explainer_is_a_file_and_a_line(tmp_path: Path) -> None:
     assert passed is not None
     real_network, pairs = 1, 1
     assert int(passed[1]) == len(PROMISES) + real_network + pairs
+
+
+def test_adding_a_backbone_takes_parameters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added = yaml.safe_load(example("a backbone"))
+    given = added["backbones"]["resnet18"]
+    suggested = layers.suggest("resnet18").model_copy(update={"weights": given["weights"]})
+    assert BackboneSpec.model_validate(given) == suggested
+    given["weights"] = "none"  # nothing can be fetched here
+    raw = small()
+    raw["subset"]["images"] = {"train": 4, "validation": 2, "evaluation": 2}
+    raw |= {key: raw[key] | entries for key, entries in added.items()}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    monkeypatch.chdir(tmp_path)
+    loaded = params.load()
+    subset.main(loaded)
+    for head in added["heads"]:
+        train.main(loaded, head)
+    for cell, spec in added["cells"].items():
+        (tmp_path / "results" / "sources" / "explainers").mkdir(parents=True, exist_ok=True)
+        explain.store.write_json(explain.store.sources_path("explainers", spec["explainer"]), {})
+        explain.main(loaded, cell)
+        evaluate.main(loaded, cell)
+        scores = pd.read_csv(explain.store.scores_path("resnet18", spec["explainer"]))
+        assert scores["image"].nunique() == 2
+        assert scores.loc[scores["metric"] == "average_drop", "value"].between(0, 100).all()

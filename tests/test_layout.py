@@ -54,7 +54,7 @@ def test_every_stage_is_a_module_of_its_name() -> None:
     for stage in PIPELINE:
         assert body(stage)["cmd"].split()[:2] == ["${launch}", f"benchmark.{stage}"]
     runnable = {p.stem for p in (ROOT / "benchmark").glob("*.py") if "__main__" in p.read_text()}
-    assert runnable == set(PIPELINE) | {"readme", "speed", "warm"}
+    assert runnable == set(PIPELINE) | {"convert", "layers", "readme", "speed", "warm"}
     assert set(PIPELINE) == {*sources.STAGES, "sources"}
 
 

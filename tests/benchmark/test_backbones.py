@@ -134,10 +134,34 @@ def test_unknown_model_and_weights(settings: Params) -> None:
     spec = settings.backbones["efficientnet_lite0"]
     with pytest.raises(ValueError, match="timm has no model 'efficientnet_lite9'"):
         backbones.build("x", spec.model_copy(update={"model": "efficientnet_lite9"}))
-    with pytest.raises(ValueError, match=r"weights is 'best': expected one of none, packaged"):
+    with pytest.raises(
+        ValueError, match=r"weights is 'best': expected one of none, packaged, pretrained"
+    ):
         backbones.build("x", spec.model_copy(update={"weights": "best"}))
     with pytest.raises(ValueError, match="torchvision has no model 'vgg17'"):
         backbones.build("x", SPECS["vgg16"].model_copy(update={"model": "vgg17"}))
+
+
+def test_timm_fetches_its_own_weights(settings: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    create = timm.create_model
+
+    def offline(model: str, *, pretrained: bool, **arguments: object) -> nn.Module:
+        asked.append(pretrained)
+        network: nn.Module = create(model, pretrained=False, **arguments)
+        return network
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    spec = settings.backbones["efficientnet_lite0"]
+    for weights in ("pretrained", "none"):
+        backbones.network("x", spec.model_copy(update={"weights": weights}))
+    assert asked == [True, False]
+
+
+def test_torchvision_has_no_pretrained() -> None:
+    spec = SPECS["resnet50"].model_copy(update={"weights": "pretrained"})
+    with pytest.raises(ValueError, match=r"'pretrained': expected one of none, .*IMAGENET1K_V1"):
+        backbones.network("x", spec)
 
 
 def test_weights_of_the_wrong_shape(settings: Params, tmp_path: Path) -> None:
