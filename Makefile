@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help repro test runtime speed distill lint types lock-check requirements clean
+.PHONY: help repro imagenet imagenette test runtime speed distill lint types lock-check profiles requirements clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -13,6 +13,19 @@ help: ## list the targets
 repro: $(INSTALLED) ## the main job: every result on the embedded sample
 	dvc repro
 	python -m benchmark.readme
+
+imagenet: $(INSTALLED) ## the paper's scale: make imagenet DATA=/path/to/ImageNet
+	@test -d "$(DATA)" || \
+	  { echo "imagenet: DATA is '$(DATA)': expected the folder of ImageNet, DATA=/path"; exit 1; }
+	cd profiles/imagenet && python -m benchmark.index "$(abspath $(DATA))" \
+	  && BENCHMARK_IMAGES="$(abspath $(DATA))" dvc repro
+
+imagenette: DATA = profiles/imagenette/data/imagenette2
+imagenette: $(INSTALLED) ## ten classes of ImageNet on the paper's networks; downloads 1.5 GB
+	test -d $(DATA)/val || python -c "from torchvision.datasets import Imagenette; \
+	  Imagenette('profiles/imagenette/data', download=True)"
+	cd profiles/imagenette && python -m benchmark.index "$(abspath $(DATA))" \
+	  && BENCHMARK_IMAGES="$(abspath $(DATA))" dvc repro
 
 test: $(INSTALLED) ## the tests
 	pytest
@@ -26,7 +39,7 @@ speed: $(INSTALLED) ## compare with other libraries in one run, on an idle machi
 
 distill: $(INSTALLED) ## train the sample's transformer anew (an hour), then everything that depends on it
 	python -m benchmark.distill
-	dvc commit --force distill
+	dvc commit --force pipeline/distill/dvc.yaml:distill
 	dvc repro
 
 lint: $(INSTALLED) ## ruff, formatting and rules
@@ -41,6 +54,10 @@ lock-check: $(INSTALLED) ## dvc.lock belongs to the committed pipeline
 	@dvc repro --dry --allow-missing > $(VENV)/dry.log 2>&1 || (cat $(VENV)/dry.log; exit 1)
 	@if grep 'Running stage' $(VENV)/dry.log; then \
 	  echo 'dvc.lock is older than the pipeline: run make repro and commit its results'; exit 1; fi
+
+profiles: ## copy the sample's pipeline into the other profiles
+	for profile in profiles/*; do cp dvc.yaml $$profile/; for stage in explain evaluate randomise; do \
+	  cp pipeline/$$stage/dvc.yaml $$profile/pipeline/$$stage/; done; done
 
 requirements: $(INSTALLED) ## resolve requirements.txt anew
 	uv pip compile --universal --quiet --extra dev --no-header --no-annotate --no-emit-index-url \

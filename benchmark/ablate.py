@@ -1,9 +1,9 @@
 """One variant of the ablation study: train it, explain with it, score it."""
 
-from benchmark import evaluate, explain, store, train
+from benchmark import evaluate, explain, processes, store, train
 from benchmark.images import read_split
 from benchmark.params import Head, Params
-from benchmark.stage import run
+from benchmark.stage import run_shared
 
 
 def main(params: Params, variant: str) -> None:
@@ -15,7 +15,7 @@ def main(params: Params, variant: str) -> None:
     work = store.Work(
         "ablate",
         [*settings, params.explain, params.evaluate, params.mode],
-        [store.split_path(split) for split in splits],
+        [*(store.split_path(split) for split in splits), spec.needs],
     )
     train.fit(explainer, params.ablate, seed=params.seed, work=work, label=variant)
     split = read_split("evaluation")
@@ -23,12 +23,12 @@ def main(params: Params, variant: str) -> None:
     suite = evaluate.build_suite(params.evaluate, params.mode, explainer.backbone, trained=True)
     seeds = evaluate.image_seeds(params.seed, split)
     view = evaluate.View(params.mode, [metric for metric in suite if metric.in_reference], maps)
-    (scores,) = evaluate.evaluate(
-        [view], explainer.backbone, split, seeds, params.evaluate.batch_size, variant
-    )
-    evaluate.write(store.ablation_path(variant), scores, spec.backbone, variant)
+    size = params.evaluate.batch_size
+    (scores,) = evaluate.evaluate([view], explainer.backbone, split, seeds, size, work, variant)
+    if processes.first():
+        evaluate.write(store.ablation_path(variant), scores, spec.backbone, variant)
     work.done()
 
 
 if __name__ == "__main__":
-    run(main, "variant")
+    run_shared(main, "variant")

@@ -9,22 +9,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from benchmark.devices import device, exact
 from benchmark.params import BackboneSpec
 from methods import Backbone
-
-
-def device() -> torch.device:
-    """The first GPU, or the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def build(name: str, spec: BackboneSpec) -> Backbone:
     """The backbone `name`, frozen, on the present device, as fast as it goes exactly.
 
+    Random weights are the same in every process.
+
     Raises:
         ValueError: an unknown network, weights that do not fit, a layer that does not exist.
     """
-    backbone = wrap(name, spec, network(name, spec))
+    exact()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        backbone = wrap(name, spec, network(name, spec))
     backbone.network = fold_batch_norms(backbone.network, spec.size)
     return backbone.to(device()).to(memory_format=torch.channels_last)
 

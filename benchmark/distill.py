@@ -1,6 +1,6 @@
 """Train the sample's vision transformer: it learns from a teacher, on compositions of the sample.
 
-No pretrained transformer can be had offline. The stage is frozen in dvc.yaml, its weights are in
+No pretrained transformer can be had offline. The stage is frozen, its weights are in
 the repository; `make distill` repeats it.
 """
 
@@ -20,7 +20,7 @@ from tqdm import tqdm
 from benchmark import backbones, store
 from benchmark.compose import Cutout, load_cutouts
 from benchmark.images import as_pixels
-from benchmark.params import Distill, Params
+from benchmark.params import Distill, Params, given
 from benchmark.stage import run, seed_of
 from benchmark.subset import candidates
 from benchmark.train import resume, save
@@ -42,14 +42,15 @@ of its hinting layers, its features (N, C, h, w), float16."""
 
 def main(params: Params) -> None:
     """Write the student's weights, its training curve and its agreement with the teacher."""
-    settings = params.distill
+    settings = given(params.distill, "distill")
+    folder = given(params.subset, "subset").cutouts
     teacher = backbones.build(settings.teacher, params.backbones[settings.teacher])
     spec = params.backbones[settings.student]
-    cutouts = load_cutouts(params.subset.cutouts)
+    cutouts = load_cutouts(folder)
     work = store.Work(
         "distill",
         [params.seed, settings, params.backbones[settings.teacher], spec.model_copy()],
-        [params.subset.cutouts / "cutouts.csv"],
+        [folder / "cutouts.csv"],
     )
     pool = make_pool(settings, cutouts, teacher, params.seed, work)
     torch.manual_seed(params.seed)

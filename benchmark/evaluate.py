@@ -1,7 +1,7 @@
 """Score the maps of one cell: one row an image, measure and level; in both modes."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 import metrics
-from benchmark import backbones, explain, store
+from benchmark import backbones, explain, processes, store
+from benchmark.devices import in_memory
 from benchmark.images import Split, read_split
 from benchmark.params import Cell, Evaluate, Params
-from benchmark.stage import run, seed_of
+from benchmark.stage import run_shared, seed_of
 from methods import Backbone
 from metrics import MODES, Maps, Metric, Perturbation, Reading, Values
+
+CHUNK = 8
+"""Images scored between two points to resume from; the same for any number of processes."""
 
 PERTURBED = 256
 """Perturbed images held at a time, unless a single image has more versions."""
@@ -28,6 +32,7 @@ Row = tuple[str, str, float | None, float]
 """Image, measure, level and value."""
 
 KEY = ["image", "metric", "level"]
+"""What a value is of."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,10 @@ class View:
     mode: str
     suite: list[Metric]
     maps: NDArray[np.float32]
+
+    def part(self, chosen: slice) -> "View":
+        """The view of some of the images."""
+        return View(self.mode, self.suite, self.maps[chosen])
 
     @property
     def perturbing(self) -> list[Perturbation]:
@@ -50,11 +59,25 @@ def main(params: Params, cell: str) -> None:
     split = read_split("evaluation")
     maps = read_maps(spec, len(split), count_nan=params.explain.nan_maps == "count")
     backbone = backbones.build(spec.backbone, params.backbones[spec.backbone])
+    settings = [spec, params.backbones[spec.backbone], params.explain, params.evaluate]
+    work = store.Work(
+        "evaluate",
+        [cell, params.seed, params.mode, *settings],
+        [*explain.inputs(spec), store.maps_path(spec.backbone, spec.explainer)],
+    )
     other = "reference" if params.mode == "corrected" else "corrected"
     some = split.first(params.evaluate.delta_images)
     others = maps[: len(some)]
     if spec.reference:  # its explainer has other settings, and so other maps, in the other mode
-        others = maps_in_mode(params, cell, other, backbone, some)
+        explainer = explain.assemble(params, spec, other, backbone)
+        others, _ = explain.explain(
+            explainer,
+            some,
+            params.explain,
+            work,
+            f"{cell} ({other})",
+            precision=spec.precision,
+        )
 
     def view(mode: str, maps: NDArray[np.float32]) -> View:
         suite = build_suite(params.evaluate, mode, backbone, trained=cell in params.heads)
@@ -62,32 +85,21 @@ def main(params: Params, cell: str) -> None:
 
     views = [view(params.mode, maps), view(other, others)]
     seeds = image_seeds(params.seed, split)
-    scores, changed = evaluate(views, backbone, split, seeds, params.evaluate.batch_size, cell)
-    delta = difference(scores, changed, params.mode, other)
-    write(store.scores_path(spec.backbone, spec.explainer), scores, spec.backbone, spec.explainer)
-    write(store.delta_path(spec.backbone, spec.explainer), delta, spec.backbone, spec.explainer)
+    size = params.evaluate.batch_size
+    if params.evaluate.compile:
+        backbone.network.compile()
+    scores, changed = evaluate(views, backbone, split, seeds, size, work, cell)
+    if processes.first():
+        names = spec.backbone, spec.explainer
+        write(store.scores_path(*names), scores, *names)
+        write(store.delta_path(*names), difference(scores, changed, params.mode, other), *names)
+    work.done()
 
 
 def write(path: Path, table: pd.DataFrame, backbone: str, explainer: str) -> None:
     """Write a table of one cell, with the names of the cell in front."""
     names = {"backbone": backbone, "explainer": explainer}
     store.write_csv(path, table.assign(**names)[[*names, *table.columns]])
-
-
-def maps_in_mode(
-    params: Params, cell: str, mode: str, backbone: Backbone, split: Split
-) -> NDArray[np.float32]:
-    """Maps (N, h, w) of a cell with the settings it has in a mode."""
-    spec: Cell = params.entry("cells", cell)
-    work = store.Work(
-        "evaluate",
-        [cell, spec, params.backbones[spec.backbone], params.explain, params.evaluate, mode],
-        explain.inputs(spec),
-    )
-    explainer = explain.assemble(params, spec, mode, backbone)
-    maps, _ = explain.explain(explainer, split, params.explain, work, f"{cell} ({mode})")
-    work.done()
-    return maps
 
 
 def read_maps(cell: Cell, images: int, *, count_nan: bool) -> NDArray[np.float32]:
@@ -173,7 +185,40 @@ def evaluate(
     split: Split,
     seeds: list[int],
     batch_size: int,
+    work: store.Work,
     label: str,
+) -> list[pd.DataFrame]:
+    """Scores of each view, with the columns image, metric, level, value, weights; see `score`.
+
+    From where `work` left off. Several processes share the images; all of them return all scores.
+    """
+    chunks = list(split.batches(CHUNK))
+    with tqdm(total=len(split), desc=label, unit="image", disable=processes.silent()) as progress:
+        for chunk in processes.own(chunks):
+            path = chunk_path(work, chunk)
+            if not path.exists():
+                parts = [view.part(chunk) for view in views]
+                tables = score(parts, backbone, split.part(chunk), seeds[chunk], batch_size)
+                store.write_json(path, [table.to_dict("list") for table in tables])
+            progress.update((chunk.stop - chunk.start) * processes.count())
+    processes.wait()
+    saved = [store.read_json(chunk_path(work, chunk)) for chunk in chunks]
+    return [joined(parts) for parts in zip(*saved, strict=True)]
+
+
+def joined(parts: Sequence[dict[str, list[Any]]]) -> pd.DataFrame:
+    """One table of the columns of several, see `in_order`."""
+    columns = {name: [value for part in parts for value in part[name]] for name in parts[0]}
+    return in_order(pd.DataFrame(columns))
+
+
+def chunk_path(work: store.Work, chunk: slice) -> Path:
+    """The scores of a chunk of the images, of each view."""
+    return work.path(f"scores-{chunk.start:06d}.json")
+
+
+def score(
+    views: list[View], backbone: Backbone, split: Split, seeds: list[int], batch_size: int
 ) -> list[pd.DataFrame]:
     """Scores of each view, with the columns image, metric, level, value, weights.
 
@@ -198,7 +243,7 @@ def evaluate(
 
     rows: list[list[Row]] = [[] for _ in views]
     answers = probabilities(backbone, versions(), batch_size)
-    for batch in tqdm(batches, desc=label, unit="batch", disable=None):
+    for batch in batches:
         before = next(answers)
         objects = split.objects[batch].to(backbone.device)
         for view, maps, table in zip(views, waiting.popleft(), rows, strict=True):
@@ -240,10 +285,14 @@ def settled(images: list[str], found: list[Values], maps: Maps) -> list[Row]:
 
 
 def as_table(rows: list[Row], backbone: Backbone) -> pd.DataFrame:
-    """Rows as a table in the order of image, metric and level."""
+    """Rows as a table, see `in_order`."""
     scores = pd.DataFrame(rows, columns=["image", "metric", "level", "value"])
-    scores = scores.sort_values(["image", "metric", "level"], kind="stable", ignore_index=True)
-    return scores.assign(weights=backbone.digest[:12])
+    return in_order(scores.assign(weights=backbone.digest[:12]))
+
+
+def in_order(scores: pd.DataFrame) -> pd.DataFrame:
+    """Scores in the order of image, metric and level."""
+    return scores.sort_values(KEY, kind="stable", ignore_index=True)
 
 
 def probabilities(backbone: Backbone, parts: Iterable[Tensor], batch_size: int) -> Iterator[Tensor]:
@@ -262,7 +311,7 @@ def probabilities(backbone: Backbone, parts: Iterable[Tensor], batch_size: int) 
             yield done
 
     for batch in full_batches(parts, batch_size, lengths):
-        answered.append(backbone.probabilities(batch))
+        answered.append(in_memory(backbone.probabilities, batch))
         yield from finished()
     yield from finished()
 
@@ -321,4 +370,4 @@ def difference(stored: pd.DataFrame, scores: pd.DataFrame, mode: str, other: str
 
 
 if __name__ == "__main__":
-    run(main, "cell")
+    run_shared(main, "cell")

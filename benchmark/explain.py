@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 import methods
-from benchmark import backbones, store
+from benchmark import backbones, processes, store
+from benchmark.devices import autocast, in_memory
 from benchmark.images import Split, read_split
-from benchmark.params import Cell, Explain, Params
-from benchmark.stage import run
+from benchmark.params import Cell, Explain, Params, Precision
+from benchmark.stage import run_shared
 from methods import Backbone, Explainer, TrainableExplainer, check_maps
 
 
@@ -27,9 +28,11 @@ def main(params: Params, cell: str) -> None:
         [cell, spec, params.backbones[spec.backbone], params.explain, params.mode],
         inputs(spec),
     )
-    maps, cost = explain(explainer, read_split("evaluation"), params.explain, work, cell)
-    store.write_array(store.maps_path(spec.backbone, spec.explainer), maps)
-    store.write_json(store.cost_path(spec.backbone, spec.explainer), cost)
+    split = read_split("evaluation")
+    maps, cost = explain(explainer, split, params.explain, work, cell, precision=spec.precision)
+    if processes.first():
+        store.write_array(store.maps_path(spec.backbone, spec.explainer), maps)
+        store.write_json(store.cost_path(spec.backbone, spec.explainer), cost)
     work.done()
 
 
@@ -75,8 +78,11 @@ def explain(
     work: store.Work,
     label: str,
     targets: torch.Tensor | None = None,
+    precision: Precision = "float32",
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
     """Explain a class of every image of a split, from where `work` left off.
+
+    Several processes share the batches; all of them return all maps.
 
     Args:
         explainer: the explainer.
@@ -85,25 +91,29 @@ def explain(
         work: the folder of what is finished.
         label: of the progress bar.
         targets: (N,), the explained classes; the backbone's predictions if None.
+        precision: of the explainer's forward passes.
 
     Returns:
         Maps (N, h, w), and the cost: the explainer's label and kind, the number of images, of one
         explanation the images through the network forward and backward and the seconds; the
         growth of the process's peak memory in MB.
     """
-    chunks = []
-    batches = list(split.batches(settings.batch_size))
-    for batch in tqdm(batches, desc=label, unit="batch", disable=None):
-        path = work.path(f"{batch.start:06d}.npz")
+    files = {work.path(f"{b.start:06d}.npz"): b for b in split.batches(settings.batch_size)}
+    own = processes.own(list(files.items()))
+    for path, batch in tqdm(own, desc=label, unit="batch", disable=processes.silent()):
         if not path.exists():
             chunk = explain_batch(
                 explainer,
                 split.images(batch),
                 None if targets is None else targets[batch],
                 count_nan=settings.nan_maps == "count",
+                precision=precision,
             )
             with store.replacing(path) as beside, beside.open("wb") as file:
                 np.savez(file, **chunk)
+    processes.wait()
+    chunks = []
+    for path in files:
         with np.load(path, allow_pickle=False) as saved:
             chunks.append(dict(saved))
     cost = {
@@ -119,7 +129,12 @@ def explain(
 
 
 def explain_batch(
-    explainer: Explainer, images: torch.Tensor, targets: torch.Tensor | None, *, count_nan: bool
+    explainer: Explainer,
+    images: torch.Tensor,
+    targets: torch.Tensor | None,
+    *,
+    count_nan: bool,
+    precision: Precision = "float32",
 ) -> dict[str, Any]:
     """Maps of a batch, with their cost; refuses maps that break a promise.
 
@@ -132,7 +147,8 @@ def explain_batch(
     before = backbone.passes.forward, backbone.passes.backward
     memory = peak_memory(backbone.device)
     start = time.perf_counter()
-    maps = explainer(images, targets)
+    with autocast(backbone.device, precision):
+        maps = in_memory(explainer, images, targets)
     array = maps.cpu().numpy()
     seconds = time.perf_counter() - start
     check_maps(maps.nan_to_num(0.0, 0.0, 0.0) if count_nan else maps, images)
@@ -153,4 +169,4 @@ def peak_memory(device: torch.device) -> float:
 
 
 if __name__ == "__main__":
-    run(main, "cell")
+    run_shared(main, "cell")

@@ -1,14 +1,26 @@
-"""A split: images with ids, labels and object masks."""
+"""Splits: images with ids, labels and object masks, or photographs that stay in their files."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 import safetensors
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmark import store
+from benchmark.decoding import File, decoded
+from benchmark.stage import seed_of
+
+ROOT = "BENCHMARK_IMAGES"
+"""The environment variable that names the folder of the photographs."""
+
+
+Batch = tuple[int, Tensor]
+"""An epoch and the indices (n,) of some images."""
 
 
 @dataclass(frozen=True)
@@ -36,18 +48,24 @@ class Split:
         """The id of each image."""
         return list(self.table["id"])
 
+    def part(self, chosen: slice) -> "Split":
+        """Some of the images, as a split."""
+        return Split(
+            self.table.iloc[chosen], self.pixels[chosen], self.objects[chosen], self.labels[chosen]
+        )
+
     def first(self, count: int) -> "Split":
         """The first `count` images, or all if there are fewer."""
-        return Split(
-            self.table.iloc[:count],
-            self.pixels[:count],
-            self.objects[:count],
-            self.labels[:count],
-        )
+        return self.part(slice(count))
 
     def images(self, indices: slice | Tensor) -> Tensor:
         """Some of the images, float32 in [0, 1]."""
         return as_pixels(self.pixels[indices])
+
+    def stream(self, batches: Iterable[Batch], seed: int) -> Iterator[Tensor]:
+        """The images of each batch, uint8, as they are in every epoch."""
+        for _, indices in batches:
+            yield self.pixels[indices]
 
     def batches(self, size: int) -> Iterator[slice]:
         """The images in order, `size` at a time."""
@@ -72,23 +90,92 @@ def write_split(name: str, split: Split) -> None:
     store.write_csv(store.split_table_path(name), split.table)
 
 
+@dataclass(frozen=True)
+class Listed:
+    """Training photographs, decoded by processes of their own when they are needed.
+
+    Attributes:
+        table: one row an image, with its `id` and its `path` below `folder`.
+        folder: where the files lie.
+        resize: what the shorter side becomes, in pixels.
+        size: side of the random crop, in pixels.
+    """
+
+    table: pd.DataFrame
+    folder: Path
+    resize: int
+    size: int
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.table)
+
+    def stream(self, batches: Iterable[Batch], seed: int) -> Iterator[Tensor]:
+        """The images of each batch, uint8, cropped and flipped anew in every epoch."""
+        ids = self.table["id"].to_numpy()
+        paths = self.table["path"].to_numpy()
+        files: Iterator[list[File]] = (
+            [(self.folder / paths[i], seed_of(seed, "crop", epoch, ids[i])) for i in indices]
+            for epoch, indices in batches
+        )
+        yield from decoded(files, self.resize, self.size)
+
+
+def root() -> Path:
+    """The folder of the photographs, which is the environment's, not the profile's.
+
+    Raises:
+        ValueError: none is given, or it does not exist.
+    """
+    folder = os.environ.get(ROOT)
+    if folder is None:
+        raise ValueError(f"{ROOT} is not set: expected the folder of ImageNet, see make imagenet")
+    if not Path(folder).is_dir():
+        raise ValueError(f"{ROOT} is {folder}: expected an existing folder")
+    return Path(folder)
+
+
+def write_listed(table: pd.DataFrame, resize: int, size: int) -> None:
+    """Write the training split of photographs."""
+    with store.replacing(store.split_path("train")) as beside:
+        save_file({"resize": torch.tensor(resize), "size": torch.tensor(size)}, beside)
+    store.write_csv(store.split_table_path("train"), table)
+
+
+def read_training() -> Split | Listed:
+    """Read the training split.
+
+    Raises:
+        ValueError: see `read_split` and `root`.
+    """
+    tensors, table = _read("train")
+    if "resize" in tensors:
+        return Listed(table, root(), int(tensors["resize"]), int(tensors["size"]))
+    return _split("train", tensors, table)
+
+
 def read_split(name: str) -> Split:
     """Read a split.
 
     Raises:
         ValueError: a file is missing or damaged, or the two do not belong together.
     """
-    path, table_path = store.split_path(name), store.split_table_path(name)
+    return _split(name, *_read(name))
+
+
+def _read(name: str) -> tuple[dict[str, Tensor], pd.DataFrame]:
+    path = store.split_path(name)
     try:
-        tensors = load_file(path)
-        table = pd.read_csv(table_path)
+        return load_file(path), pd.read_csv(store.split_table_path(name), dtype={"id": str})
     except (OSError, safetensors.SafetensorError) as error:
-        raise ValueError(
-            f"cannot read {path}: {error}; run `dvc repro subset` to make it"
-        ) from error
+        raise ValueError(f"cannot read {path}: {error}; run `dvc repro` to make it") from error
+
+
+def _split(name: str, tensors: dict[str, Tensor], table: pd.DataFrame) -> Split:
+    path, table_path = store.split_path(name), store.split_table_path(name)
     if len(table) != len(tensors["pixels"]):
         raise ValueError(
             f"{table_path} has {len(table)} rows, {path} {len(tensors['pixels'])} images: expected "
-            "as many; run `dvc repro --force subset` to make both"
+            "as many; remove both and run `dvc repro` to make them"
         )
     return Split(table=table, **tensors)

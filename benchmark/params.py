@@ -1,7 +1,7 @@
 """params.yaml, validated: unknown keys and values of the wrong type are errors."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_origin
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -9,6 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 PARAMS = Path("params.yaml")
 
 Positive = Annotated[int, Field(gt=0)]
+
+
+Precision = Literal["float32", "bfloat16", "float16"]
+"""What matrix products and convolutions are computed in; the rest stays float32 (autocast)."""
 
 
 class Section(BaseModel):
@@ -32,6 +36,28 @@ class Subset(Section):
     classifier: str
     size: Positive
     images: Images
+
+
+class Counts(Section):
+    """Number of photographs of each split; all there are for training if null."""
+
+    train: Positive | None = None
+    validation: Positive
+    evaluation: Positive
+
+
+class Photographs(Section):
+    """Photographs of ImageNet's classes, which stay where they lie (see benchmark/index.py).
+
+    `resize` the shorter side and crop to `size`: a random crop, half of them flipped, in training,
+    else the centre. `lists` says which are for evaluation and validation: `authors` for the lists
+    of the T-TAME authors, `seeded` for a random choice.
+    """
+
+    resize: Positive
+    size: Positive
+    images: Counts
+    lists: Literal["authors", "seeded"]
 
 
 class BackboneSpec(Section):
@@ -80,10 +106,13 @@ class Distill(Section):
 class Recipe(Section):
     """How an attention mechanism is trained: SGD with Nesterov momentum, one-cycle schedule.
 
-    `images` is how many of the training images are used, the first ones; all if null.
+    `images` is how many of the training images are used, the first ones; all if null. The curve has
+    a row, a mean, every `log_every` steps. `precision` is that of the forward passes.
     """
 
     images: Positive | None = None
+    log_every: Positive = 1
+    precision: Precision = "float32"
     epochs: Positive
     batch_size: Positive
     max_lr: Annotated[float, Field(gt=0)]
@@ -92,11 +121,23 @@ class Recipe(Section):
 
 
 class Head(Section):
-    """A trainable explainer on a backbone."""
+    """A trainable explainer on a backbone.
+
+    `needs` is the file of the backbone's weights, the training split where there is none, or the
+    `checkpoint`: a trained state (see benchmark/convert.py) to use instead of training.
+    """
 
     backbone: str
     explainer: str
+    needs: Path
     settings: dict[str, Any] = {}
+    checkpoint: Path | None = None
+
+    @model_validator(mode="after")
+    def _needs_its_checkpoint(self) -> Self:
+        if self.checkpoint not in (None, self.needs):
+            raise ValueError(f"needs is {self.needs}: expected the checkpoint, {self.checkpoint}")
+        return self
 
 
 class Cell(Section):
@@ -105,7 +146,8 @@ class Cell(Section):
     `explainer` names the cell in every path and table. `needs` is the trained state, the file of
     the backbone's weights, or the evaluation split where there is neither. `load` is
     package.module:Class for an explainer that is not in methods/. `reference` has the settings
-    that are others in the mode `reference`.
+    that are others in the mode `reference`. `precision` is that of the explainer's forward passes;
+    scores are always of float32.
     """
 
     backbone: str
@@ -114,6 +156,7 @@ class Cell(Section):
     load: str | None = None
     settings: dict[str, Any] = {}
     reference: dict[str, Any] = {}
+    precision: Precision = "float32"
 
 
 class Explain(Section):
@@ -130,10 +173,12 @@ class Explain(Section):
 class Evaluate(Section):
     """Settings of each metric, and images through the network at a time.
 
-    The difference of the two modes is measured on the first `delta_images`.
+    The difference of the two modes is measured on the first `delta_images`. `compile` sends the
+    network through torch.compile first: worth it where there are thousands of images.
     """
 
     batch_size: Positive
+    compile: bool = False
     delta_images: Positive
     metrics: dict[str, dict[str, Any]]
 
@@ -141,7 +186,7 @@ class Evaluate(Section):
 class Randomise(Section):
     """The sanity check: on the first `images`, per cent of the `layers` randomised from the top."""
 
-    images: Positive
+    images: Annotated[int, Field(ge=2)]
     layers: list[Annotated[float, Field(gt=0, le=100)]] = Field(min_length=1)
 
 
@@ -171,15 +216,18 @@ class Params(Section):
 
     `mode` is the arithmetic of explain and evaluate: `corrected`, or `reference`, which repeats
     the T-TAME reference's for comparison with published numbers. `launch` stands in front of the
-    module of every stage, in dvc.yaml.
+    module of every stage, in dvc.yaml; `code` is the folder of the suite's packages. The images are
+    those of `subset` or of `photographs`; `distill` belongs to the sample alone.
     """
 
     seed: int
     launch: str
+    code: Path
     mode: Literal["corrected", "reference"]
-    subset: Subset
+    subset: Subset | None = None
+    photographs: Photographs | None = None
     backbones: dict[str, BackboneSpec]
-    distill: Distill
+    distill: Distill | None = None
     train: Recipe
     heads: dict[str, Head]
     cells: dict[str, Cell]
@@ -205,7 +253,9 @@ class Params(Section):
                     raise ValueError(
                         f"{group}.{key}: expected the key {item.backbone}-{item.explainer}"
                     )
-        if self.subset.classifier not in self.backbones:
+        if (self.subset is None) == (self.photographs is None):
+            raise ValueError("expected one of the sections subset and photographs")
+        if self.subset is not None and self.subset.classifier not in self.backbones:
             raise ValueError(
                 f"subset.classifier is {self.subset.classifier!r}: expected one of "
                 f"{', '.join(self.backbones)}"
@@ -222,6 +272,20 @@ class Params(Section):
         if key not in items:
             raise ValueError(f"unknown {group} entry {key!r}: expected one of {', '.join(items)}")
         return items[key]
+
+
+S = TypeVar("S", bound=Section)
+
+
+def given(section: S | None, name: str) -> S:
+    """A section that not every profile has.
+
+    Raises:
+        ValueError: this one has not.
+    """
+    if section is None:
+        raise ValueError(f"{PARAMS} has no section {name!r}: expected one, this stage needs it")
+    return section
 
 
 def load(path: Path = PARAMS) -> Params:
@@ -263,5 +327,8 @@ def _siblings(place: tuple[int | str, ...]) -> list[str]:
     for part in place[:-1]:
         if part in section.model_fields:  # otherwise it is a name, such as a cell's
             annotation = section.model_fields[part].annotation
-            section = annotation.__args__[-1] if get_origin(annotation) is dict else annotation
+            choices = get_args(annotation)
+            section = (
+                choices[-1] if get_origin(annotation) is dict else (choices or [annotation])[0]
+            )
     return list(section.model_fields)

@@ -112,7 +112,7 @@ def main(params: Params) -> None:
             examples = read_examples(backbone, explainers, params.plots.grid_images)
             save(heat_maps(explainers, *examples), f"{backbone}_heat_maps")
         save(ablation(store.read_table(store.TABLES / "ablation.csv")), "ablation")
-        for head in params.heads.values():
+        for head in (head for head in params.heads.values() if head.checkpoint is None):
             curve = store.read_table(store.curve_path(head.backbone, head.explainer))
             save(training(curve), f"{head.backbone}_{head.explainer}_training")
 
@@ -261,7 +261,7 @@ def confidence(table: pd.DataFrame) -> Figure:
             y = block["explainer"].map(places)
             points = {"fmt": marker, "color": colour, "ms": 6, "elinewidth": 1.6}
             axis.errorbar(block["value"], y, xerr=interval(block), **points)
-        top = 5 * math.ceil(table.loc[table["metric"] == name, "high"].max() / 5)
+        top = 5 * max(1, math.ceil(table.loc[table["metric"] == name, "high"].max() / 5))
         axis.set(title=f"{titled(name)} at {level:g} %", xlabel="%", xlim=(-0.05 * top, 1.05 * top))
         for i, row in enumerate(rows):
             if row.explainer is not None:

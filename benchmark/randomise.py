@@ -18,11 +18,11 @@ from scipy.stats import spearmanr
 from skimage.metrics import structural_similarity
 from torch import nn
 
-from benchmark import backbones, explain, store
+from benchmark import backbones, explain, processes, store
 from benchmark.evaluate import read_maps, write
 from benchmark.images import Split, read_split
 from benchmark.params import Cell, Params
-from benchmark.stage import run, seed_of
+from benchmark.stage import run_shared, seed_of
 from methods import Backbone
 from metrics import Maps
 
@@ -53,8 +53,9 @@ def main(params: Params, cell: str) -> None:
             ]
     table = pd.DataFrame(rows, columns=["image", "metric", "level", "value"])
     table["weights"] = backbone.digest[:12]
-    path = store.randomisation_path(spec.backbone, spec.explainer)
-    write(path, table, spec.backbone, spec.explainer)
+    if processes.first():
+        path = store.randomisation_path(spec.backbone, spec.explainer)
+        write(path, table, spec.backbone, spec.explainer)
 
 
 def randomised_maps(
@@ -74,7 +75,9 @@ def randomised_maps(
     )
     explainer = explain.assemble(params, spec, params.mode, backbone)
     label = f"{cell}, {level:g} % randomised"
-    maps, _ = explain.explain(explainer, split, params.explain, work, label, targets)
+    maps, _ = explain.explain(
+        explainer, split, params.explain, work, label, targets, spec.precision
+    )
     work.done()
     return maps
 
@@ -122,4 +125,4 @@ def rank_correlation(first: NDArray[np.float32], second: NDArray[np.float32]) ->
 
 
 if __name__ == "__main__":
-    run(main, "cell")
+    run_shared(main, "cell")

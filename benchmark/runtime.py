@@ -10,25 +10,26 @@ from benchmark import store
 from benchmark.params import Params
 from benchmark.stage import run
 
-BENCHMARKS = "tests/benchmarks/test_runtime.py"
+BENCHMARKS = Path(__file__).parents[1] / "tests" / "benchmarks"
 
 
 def main(_params: Params) -> None:
     """Write results/runtime/raw.json and medians.json."""
-    raw = measure(BENCHMARKS)
+    raw = measure("test_runtime.py")
     store.write_json(store.RUNTIME / "raw.json", raw)
     store.write_json(store.RUNTIME / "medians.json", medians(raw))
 
 
 def measure(*files: str) -> dict[str, Any]:
-    """What pytest-benchmark writes of the benchmarks in `files`.
+    """What pytest-benchmark writes of some files of tests/benchmarks.
 
     Raises:
         ValueError: one of them fails.
     """
     with TemporaryDirectory() as folder:
         written = Path(folder) / "raw.json"
-        command = [sys.executable, "-m", "pytest", *files, "-q", "-p", "no:cacheprovider"]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+        command += [str(BENCHMARKS / file) for file in files]
         command += ["--benchmark-only", f"--benchmark-json={written}"]
         ran = subprocess.run(command, check=False)
         if ran.returncode != 0:

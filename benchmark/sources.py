@@ -18,10 +18,10 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("benchmark", "methods", "metrics")
 
 STAGES = (
-    *("distill", "subset", "train", "explain", "evaluate", "randomise", "ablate", "runtime"),
-    *("tables", "plots"),
+    *("distill", "subset", "photographs", "train", "explain", "evaluate", "randomise", "ablate"),
+    *("runtime", "tables", "plots"),
 )
-"""The stages of the pipeline, but this one."""
+"""The stages of every profile's pipeline, but this one."""
 
 ANY = "metrics"
 """A file that imports this package as a whole may load any of its modules by name."""
@@ -97,7 +97,14 @@ def imported(path: Path) -> frozenset[Path]:
         if parts[0] in PACKAGES:
             module = ROOT.joinpath(*parts).with_suffix(".py")
             files |= {f for f in (ROOT / parts[0] / "__init__.py", module) if f.is_file()}
-    return frozenset(files)
+    return frozenset(f for f in files if has_code(f))
+
+
+@functools.cache
+def has_code(path: Path) -> bool:
+    """Whether a file has more than a docstring: benchmark/__init__.py has nothing to run."""
+    body = ast.parse(path.read_text()).body
+    return any(not isinstance(node, ast.Expr) for node in body)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,13 @@ from benchmark.params import Params
 from benchmark.runtime import measure
 from benchmark.stage import run
 
-BENCHMARKS = ("tests/benchmarks/test_speed.py", "tests/benchmarks/test_explainer_speed.py")
+BENCHMARKS = ("test_speed.py", "test_explainer_speed.py")
 PROFILE = "tests/benchmarks/profile_evaluate.py"
 CELL = "efficientnet_lite0-gradcam"
 """The cell whose evaluation is profiled."""
+
+PAIRS = ("metrics", "decoding")
+"""Tables of two sides and their ratio."""
 
 PACKAGES = ("torch", "timm", "grad-cam", "numba", "scipy")
 
@@ -34,13 +37,14 @@ def main(_params: Params) -> None:
         "python": platform.python_version(),
         **{package: version(package) for package in PACKAGES},
     }
-    groups: dict[str, list[dict[str, Any]]] = {"metrics": [], "explainers": [], "added": []}
+    groups: dict[str, list[dict[str, Any]]] = {name: [] for name in (*PAIRS, "explainers", "added")}
     for entry in compared["benchmarks"]:
         groups[entry["extra_info"]["group"]].append(entry["extra_info"])
     store.write_json(
         store.SPEED / "speed.json", {"machine": machine, **groups, "evaluate": profiled}
     )
-    for name, compare in (("metrics", pair), ("explainers", explainer_pair), ("added", added)):
+    compares = dict.fromkeys(PAIRS, pair) | {"explainers": explainer_pair, "added": added}
+    for name, compare in compares.items():
         table = pd.DataFrame([compare(found) for found in groups[name]])
         store.write_markdown(store.SPEED / f"{name}.md", table)
     store.write_markdown(store.SPEED / "evaluate.md", profile_table(profiled))

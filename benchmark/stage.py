@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from benchmark import processes
 from benchmark.params import load
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
@@ -15,8 +16,21 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 def run(stage: Callable[..., None], *arguments: str) -> None:
     """Call `stage(params, *arguments)` with the command line's arguments of these names.
 
-    Exits with 1 after one line on stderr if the stage refuses its input.
+    Of several processes the first does it all. Exits with 1 after one line on stderr if the stage
+    refuses its input.
     """
+    if processes.first():
+        call(stage, arguments)
+
+
+def run_shared(stage: Callable[..., None], *arguments: str) -> None:
+    """`run` for a stage whose work several processes share."""
+    with processes.joined():
+        call(stage, arguments)
+
+
+def call(stage: Callable[..., None], arguments: tuple[str, ...]) -> None:
+    """See `run`."""
     module = sys.modules[stage.__module__]
     spec = getattr(module, "__spec__", None)
     name = spec.name if spec is not None else stage.__module__

@@ -16,6 +16,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from benchmark import processes
+
 RESULTS = Path("results")
 WORK = Path("work")
 TABLES = RESULTS / "tables"
@@ -88,7 +90,7 @@ def ablation_path(variant: str) -> Path:
 def replacing(path: Path) -> Iterator[Path]:
     """A path to write to, which becomes `path` if the block ends well and vanishes otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside = path.with_name(f".{path.name}.{processes.index()}.{os.getpid()}.part")
     try:
         yield beside
         beside.replace(path)
@@ -143,14 +145,14 @@ def read_array(path: Path) -> NDArray[Any]:
     return array
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a table.
+def read_table(path: Path, dtype: dict[str, type] | None = None) -> pd.DataFrame:
+    """Read a table; columns are what they look like, or of the types given.
 
     Raises:
         ValueError: missing.
     """
     try:
-        return pd.read_csv(path)
+        return pd.read_csv(path, dtype=dtype)
     except FileNotFoundError as error:
         raise ValueError(f"{path} not found: run `dvc repro` to make it") from error
 
@@ -161,7 +163,7 @@ def read_scores(path: Path) -> pd.DataFrame:
     Raises:
         ValueError: missing, or with other columns.
     """
-    table = read_table(path)
+    table = read_table(path, dtype={"image": str, "weights": str})
     if list(table.columns) != SCORE_COLUMNS:
         found, expected = ", ".join(table.columns), ", ".join(SCORE_COLUMNS)
         raise ValueError(f"{path} has the columns {found}: expected {expected}")
@@ -203,4 +205,6 @@ class Work:
 
     def done(self) -> None:
         """Forget it: the stage has written its results."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        processes.wait()
+        if processes.first():
+            shutil.rmtree(self.folder, ignore_errors=True)

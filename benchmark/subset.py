@@ -12,7 +12,7 @@ from tqdm import tqdm
 from benchmark import backbones
 from benchmark.compose import Composition, Cutout, compose, load_cutouts
 from benchmark.images import Split, as_pixels, write_split
-from benchmark.params import Params
+from benchmark.params import Params, given
 from benchmark.stage import run, seed_of
 from methods import Backbone
 
@@ -25,7 +25,7 @@ MAX_TRIES = 20
 
 def main(params: Params) -> None:
     """Write the three splits of the sample."""
-    sample = params.subset
+    sample = given(params.subset, "subset")
     cutouts = load_cutouts(sample.cutouts)
     spec = params.backbones[sample.classifier]
     classifier = backbones.build(sample.classifier, spec)

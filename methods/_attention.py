@@ -188,13 +188,14 @@ class MaskExplainer(TrainableExplainer):
     def losses(self, images: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
         """See TrainableExplainer: `loss`, `cross_entropy`, `area` and `smoothness`.
 
-        Area and smoothness are over the maps of all labels of the batch for every image.
+        Area and smoothness are over the maps of all labels of the batch for every image (of the
+        batches of all processes, see `whole_batch`).
         """
         with torch.no_grad():
             features, logits = self._features(images)
         labels = logits.argmax(dim=1) if labels is None else labels
-        masks = self.attention.class_maps(features, labels).sigmoid()
-        own = masks.diagonal().permute(2, 0, 1)
+        masks = self.attention.class_maps(features, self.whole_batch(labels)).sigmoid()
+        own = masks[:, : len(labels)].diagonal().permute(2, 0, 1)
         terms = {
             "cross_entropy": F.cross_entropy(self.masked_logits(images, own), labels),
             "area": area(masks),

@@ -256,6 +256,12 @@ class TrainableExplainer(Explainer):
 
     attention: nn.Module
 
+    whole_batch: Callable[[Tensor], Tensor] = staticmethod(lambda own: own)
+    """Labels (B,) of these images to those of all images of a step, these in front.
+
+    Training sets it where several processes share a step, each with B images.
+    """
+
     @abstractmethod
     def losses(self, images: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
         """The training loss of a batch.

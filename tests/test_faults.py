@@ -36,7 +36,7 @@ def score(
     split = make_split("evaluation", len(native))
     seeds = list(range(len(native)))
     view = evaluate.View(mode, suite, native)
-    return evaluate.evaluate([view], backbone, split, seeds, batch_size, "")[0]
+    return evaluate.score([view], backbone, split, seeds, batch_size)[0]
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_3_explained_and_scored_images_are_the_same_pixels(
     settings = parameters.Explain(batch_size=2, nan_maps="refuse")
     maps, _ = explain.explain(Watching(cnn), split, settings, work, "")
     view = evaluate.View("corrected", [Scored()], maps)
-    evaluate.evaluate([view], cnn, split, [0] * 5, 3, "")
+    evaluate.score([view], cnn, split, [0] * 5, 3)
     assert torch.equal(torch.cat(seen["explained"]), torch.cat(seen["scored"]))
 
 

@@ -14,11 +14,21 @@ from benchmark.params import Params
 from methods import TrainableExplainer
 
 ROOT = Path(__file__).parents[1]
+PHOTOGRAPHS = "profiles/imagenet/pipeline/photographs"
 PIPELINE: dict[str, Any] = {
     stage: entry
-    for path in sorted([ROOT / "dvc.yaml", *ROOT.glob("pipeline/*/dvc.yaml")])
+    for path in sorted(
+        [
+            ROOT / "dvc.yaml",
+            *ROOT.glob("pipeline/*/dvc.yaml"),
+            *ROOT.glob(f"{PHOTOGRAPHS}/dvc.yaml"),
+        ]
+    )
     for stage, entry in yaml.safe_load(path.read_text())["stages"].items()
 }
+
+
+TESTS = "${code}/tests/"
 
 
 def modules() -> list[Path]:
@@ -54,7 +64,9 @@ def test_every_stage_is_a_module_of_its_name() -> None:
     for stage in PIPELINE:
         assert body(stage)["cmd"].split()[:2] == ["${launch}", f"benchmark.{stage}"]
     runnable = {p.stem for p in (ROOT / "benchmark").glob("*.py") if "__main__" in p.read_text()}
-    assert runnable == set(PIPELINE) | {"convert", "layers", "readme", "speed", "warm"}
+    assert runnable == set(PIPELINE) | {
+        *("convert", "index", "layers", "plan", "readme", "speed", "warm")
+    }
     assert set(PIPELINE) == {*sources.STAGES, "sources"}
 
 
@@ -64,14 +76,14 @@ def test_stages_depend_on_their_source_files(stage: str) -> None:
     assert f"results/sources/stages/{stage}.json" in deps
     explains = group in ("${cells}", "${heads}", "${ablation}")
     assert ("results/sources/explainers/${item.explainer}.json" in deps) == explains
-    assert not any(dep.endswith(".py") and not dep.startswith("tests/") for dep in deps)
+    assert not any(dep.endswith(".py") and not dep.startswith(TESTS) for dep in deps)
 
 
 def test_runtime_depends_on_what_its_benchmarks_import() -> None:
     deps = body("runtime")["deps"]
     assert {"results/sources/explainers", "results/sources/stages/explain.json"} <= set(deps)
     known = sources.closure(ROOT / "benchmark" / "explain.py")
-    timed = {dep for dep in deps if dep.startswith("tests/")}
+    timed = {dep.removeprefix("${code}/") for dep in deps if dep.startswith(TESTS)}
     assert timed
     for test in timed:
         assert sources.closure(ROOT / test) - {ROOT / test} <= known
@@ -124,6 +136,12 @@ def test_a_cells_files_are_what_it_reads(settings: Params) -> None:
         assert (cell.needs == state) == trainable
         weights = settings.backbones[cell.backbone].weights
         assert trainable or not Path(weights).exists() or cell.needs == Path(weights)
+
+
+def test_a_heads_file_is_what_it_reads(settings: Params) -> None:
+    for head in (*settings.heads.values(), *settings.ablation.values()):
+        weights = Path(settings.backbones[head.backbone].weights)
+        assert head.needs == (weights if weights.exists() else Path("results/splits/train.csv"))
 
 
 def test_backbones_with_the_same_weights_see_the_same_images(settings: Params) -> None:

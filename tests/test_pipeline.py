@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,30 @@ def check_the_other_mode(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     some = scores["image"].isin(explain.read_split("evaluation").ids[:3])
     means = scores[some].groupby(["metric", "level"])["value"].mean()
     assert means.to_numpy() == pytest.approx(after["reference"].to_numpy(), abs=1e-3)
+
+
+def test_a_compiled_network_gives_the_same_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("torch.compile needs a C++ compiler on the CPU")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    raw = small()
+    raw["subset"]["images"] = {"train": 1, "validation": 1, "evaluation": 2}
+    tables = []
+    for compiled in (False, True):
+        raw["evaluate"]["compile"] = compiled
+        raw["evaluate"]["metrics"] = {"confidence": {"kept": [50]}}
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+        loaded = params.load()
+        if not compiled:
+            sources.main(loaded)
+            subset.main(loaded)
+            explain.main(loaded, "efficientnet_lite0-edges")
+        evaluate.main(loaded, "efficientnet_lite0-edges")
+        tables.append(pd.read_csv(explain.store.scores_path("efficientnet_lite0", "edges")))
+    pd.testing.assert_frame_equal(*tables, rtol=1e-4, atol=1e-3)
 
 
 def check_results(results: Path) -> None:

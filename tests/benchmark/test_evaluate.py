@@ -2,6 +2,7 @@
 
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from torch import Tensor
 from benchmark import evaluate
 from benchmark.images import Split
 from benchmark.params import Params
+from benchmark.store import Work
 from methods import Backbone
 from metrics import MODES, Maps, Metric
 from metrics.complexity import Complexity
@@ -45,7 +47,7 @@ def score(
     backbone: Backbone, split: Split, maps: np.ndarray, seeds: list[int], batch_size: int = 32
 ) -> pd.DataFrame:
     view = evaluate.View("corrected", suite(), maps)
-    (scores,) = evaluate.evaluate([view], backbone, split, seeds, batch_size, "")
+    (scores,) = evaluate.score([view], backbone, split, seeds, batch_size)
     return scores
 
 
@@ -145,9 +147,9 @@ def test_batches_change_nothing_on_a_real_network(
     maps = np.random.default_rng(1).random((3, 7, 7), np.float32)
     metrics: list[Metric] = [Confidence([50]), ROAD([30])]
     one, other = (
-        evaluate.evaluate(
-            [evaluate.View("corrected", metrics, maps)], lite0, split, [1, 2, 3], size, ""
-        )[0]
+        evaluate.score([evaluate.View("corrected", metrics, maps)], lite0, split, [1, 2, 3], size)[
+            0
+        ]
         for size in (64, batch_size)
     )
     equal(one, other)
@@ -163,10 +165,10 @@ def test_views_share_a_pass_and_nothing_else(
         evaluate.View("corrected", [Complexity()], maps),
     ]
     before = tiny.passes.forward
-    together = evaluate.evaluate(views, tiny, split, SEEDS, 7, "")
+    together = evaluate.score(views, tiny, split, SEEDS, 7)
     assert tiny.passes.forward - before == 9 * (1 + 2 + 4 + 6 + 2 + 1)
     for view, scores in zip(views, together, strict=True):
-        (alone,) = evaluate.evaluate([view], tiny, split, SEEDS, 32, "")
+        (alone,) = evaluate.score([view], tiny, split, SEEDS, 32)
         equal(scores, alone)
 
 
@@ -286,7 +288,7 @@ def test_tied_maps_are_what_changes(cnn: Backbone, make_split: MakeSplit, ties: 
         native[native < 0.6] = 0
     suite: list[Metric] = [Confidence([50]), ROAD([25, 75])]
     views = [evaluate.View(mode, suite, native) for mode in MODES]
-    scores = evaluate.evaluate(views, cnn, split, [1, 2, 3, 4], 32, "")
+    scores = evaluate.score(views, cnn, split, [1, 2, 3, 4], 32)
     table = evaluate.difference(*scores, *MODES)
     changed = table.set_index(["metric", "level"])["changed"]
     assert (changed["comprehensiveness", 75] > 0) == ties
@@ -310,13 +312,47 @@ def test_a_view_of_the_first_images(
         evaluate.View("corrected", suite(), maps),
         evaluate.View("reference", [m for m in suite() if m.in_reference], maps[:4]),
     ]
-    whole, some = evaluate.evaluate(views, cnn, split, SEEDS, 5, "")
+    whole, some = evaluate.score(views, cnn, split, SEEDS, 5)
     equal(whole, score(cnn, split, maps, SEEDS))
     alone = evaluate.View("reference", views[1].suite, maps[:4])
-    (expected,) = evaluate.evaluate([alone], cnn, split.first(4), SEEDS[:4], 32, "")
+    (expected,) = evaluate.score([alone], cnn, split.first(4), SEEDS[:4], 32)
     equal(some, expected)
     delta = evaluate.difference(whole, some, "corrected", "reference")
     assert set(delta["n"]) == {4}
     first = whole[whole["image"].isin(split.ids[:4])].groupby(["metric", "level"])["value"].mean()
     means = delta.set_index(["metric", "level"])["corrected"]
     assert np.allclose(means, first.loc[means.index])
+
+
+def test_goes_on_after_a_kill_without_repeating_images(
+    cnn: Backbone, make_split: MakeSplit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    split = with_objects(make_split("evaluation", 2 * evaluate.CHUNK + 3))
+    maps = np.random.default_rng(0).random((len(split), 8, 8), np.float32)
+    seeds = list(range(len(split)))
+    views = [
+        evaluate.View("corrected", suite(), maps),
+        evaluate.View("reference", [m for m in suite() if m.in_reference], maps[:4]),
+    ]
+    whole = evaluate.evaluate(views, cnn, split, seeds, 32, Work("evaluate", ["whole"], []), "")
+    together = evaluate.score(views, cnn, split, seeds, 32)
+    for found, expected in zip(whole, together, strict=True):
+        equal(found, expected)
+    scored, real = [0], evaluate.score
+
+    def score(views: list[evaluate.View], backbone: Backbone, part: Split, *rest: object) -> object:
+        if scored[0] == 2 * evaluate.CHUNK:
+            raise KeyboardInterrupt
+        scored[0] += len(part)
+        return real(views, backbone, part, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(evaluate, "score", score)
+    work = Work("evaluate", ["killed"], [])
+    with pytest.raises(KeyboardInterrupt):
+        evaluate.evaluate(views, cnn, split, seeds, 32, work, "")
+    scored[0] = 100
+    again = evaluate.evaluate(views, cnn, split, seeds, 32, work, "")
+    assert scored[0] == 100 + 3
+    for found, expected in zip(again, whole, strict=True):
+        pd.testing.assert_frame_equal(found, expected, check_exact=True)

@@ -10,7 +10,8 @@ import yaml
 from torch import nn
 
 import methods
-from benchmark import backbones, layers, params, train
+from benchmark import backbones, layers, parallel, params, train
+from benchmark.images import as_pixels
 from benchmark.params import BackboneSpec, Params
 from methods import Backbone, TrainableExplainer
 
@@ -63,8 +64,9 @@ def test_a_network_is_added_by_parameters(name: str, settings: Params) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         backbone = backbones.build(spec.model, BackboneSpec.model_validate(printed))
-    images = torch.rand(2, 3, spec.size, spec.size, generator=torch.Generator().manual_seed(1))
-    targets = torch.tensor([3, 5])
+    generator, shape = torch.Generator().manual_seed(1), (2, 3, spec.size, spec.size)
+    stored = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+    images, targets = as_pixels(stored), torch.tensor([3, 5])
     for method in ("ttame", "gradcam"):
         explainer = methods.build(methods.load(method), backbone, {})
         maps = explainer(images, targets)
@@ -72,10 +74,11 @@ def test_a_network_is_added_by_parameters(name: str, settings: Params) -> None:
         assert maps.shape[1] == maps.shape[2] > 1
         if isinstance(explainer, TrainableExplainer):
             optimiser = train.sgd(explainer.attention, recipe)
-            first = train.step(explainer, optimiser, images)["loss"]
+            trainee, scaler = parallel.Trainee(explainer), torch.amp.GradScaler(enabled=False)
+            first = train.step(trainee, optimiser, stored, scaler, "float32")["loss"]
             with torch.no_grad():
                 explainer.attention.train()
-                assert float(explainer.losses(images)["loss"]) < first
+                assert explainer.losses(images)["loss"] < first
             explainer.attention.eval()
 
 

@@ -30,7 +30,7 @@ def test_the_committed_parameters_load(raw: dict[str, Any], tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        (["trian"], {}, r"unknown key 'trian': expected one of seed, launch, mode, .*train"),
+        (["trian"], {}, r"unknown key 'trian': expected one of seed, launch, code, mode, .*train"),
         (["train", "lr"], 0.1, r"unknown key 'train.lr': expected one of images, epochs, .*max_lr"),
         (["subset", "images", "test"], 1, r"unknown key 'subset.images.test'.*evaluation"),
         (

@@ -31,11 +31,11 @@ def test_what_this_repository_is_made_of() -> None:
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository in which `benchmark.train` imports `helper`, and nobody imports `other`."""
     files = {
-        "benchmark/__init__.py": "",
+        "benchmark/__init__.py": '"""Nothing to run."""',
         "benchmark/train.py": "from benchmark import helper\n",
         "benchmark/helper.py": "from methods._base import Explainer\n",
         "benchmark/other.py": "",
-        "methods/__init__.py": "",
+        "methods/__init__.py": "__all__: list[str] = []",
         "methods/_base.py": "class Explainer: ...\n",
         "methods/mine.py": "import methods._base\n",
         "metrics/__init__.py": "",
@@ -71,10 +71,11 @@ def test_lists_change_with_what_they_list_and_nothing_else(
 ) -> None:
     one = only(settings)
     stage, mine = listed(small, one, monkeypatch)
-    expected = {"benchmark/__init__.py", "benchmark/helper.py", "benchmark/train.py"}
+    expected = {"benchmark/helper.py", "benchmark/train.py"}
     assert set(json.loads(stage)) == expected | {"methods/__init__.py", "methods/_base.py"}
     assert list(json.loads(mine)) == ["methods/__init__.py", "methods/_base.py", "methods/mine.py"]
     (small / "benchmark" / "other.py").write_text("x = 1\n")
+    (small / "benchmark" / "__init__.py").write_text('"""Another text."""')
     assert listed(small, one, monkeypatch) == [stage, mine]
     (small / "methods" / "mine.py").write_text("import methods._base  # changed\n")
     assert listed(small, one, monkeypatch)[0] == stage

@@ -1,14 +1,17 @@
-"""ROAD against pytorch-grad-cam: both sides in turns, in one process; run by `make speed`.
+"""ROAD against pytorch-grad-cam, and decoding: both sides in turns; run by `make speed`.
 
 20 photographs, Grad-CAM's maps, 14 imputations an image, the same allocator and threads.
 """
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from benchmarks.pairing import paired
 from benchmarks.rivals import as_given
+from PIL import Image
 from pytest_benchmark.fixture import BenchmarkFixture
 from pytorch_grad_cam.metrics.road import (
     NoisyLinearImputer,
@@ -17,9 +20,12 @@ from pytorch_grad_cam.metrics.road import (
 )
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 from torch import Tensor
+from torchvision import transforms
+from torchvision.transforms.functional import to_pil_image
 
 import methods
 from benchmark import evaluate
+from benchmark.decoding import File, decoded
 from benchmark.images import Split
 from methods import Backbone
 from metrics import Maps
@@ -34,6 +40,41 @@ Cams = tuple[Tensor, Tensor]
 def cams(lite0: Backbone, photographs: tuple[Tensor, Tensor]) -> Cams:
     pixels = photographs[0]
     return pixels, methods.load("gradcam")(lite0)(pixels, lite0.predict(pixels))
+
+
+PHOTOGRAPHS = 256
+
+
+def test_decoding(
+    benchmark: BenchmarkFixture, photographs: tuple[Tensor, Tensor], tmp_path: Path
+) -> None:
+    """JPEGs of the usual size to random crops: by a process for each CPU, and by this one."""
+    files: list[File] = []
+    for number in range(PHOTOGRAPHS):
+        pixels = photographs[0][number % len(photographs[0])]
+        path = tmp_path / f"{number}.JPEG"
+        to_pil_image(pixels).resize((500, 375)).save(path, quality=95)
+        files.append((path, number))
+    batches = [files[i : i + 32] for i in range(0, PHOTOGRAPHS, 32)]
+
+    def ours() -> None:
+        assert sum(len(part) for part in decoded(batches, 256, 224)) == PHOTOGRAPHS
+
+    def theirs() -> None:
+        crop = transforms.Compose(
+            [
+                transforms.Resize(256),
+                transforms.RandomCrop(224),
+                transforms.RandomHorizontalFlip(),
+                transforms.PILToTensor(),
+            ]
+        )
+        for path, _ in files:
+            with Image.open(path) as image:
+                crop(image.convert("RGB"))
+
+    name = f"a photograph, {len(os.sched_getaffinity(0))} processes; torchvision in one"
+    paired(benchmark, "decoding", name, ours, theirs, images=PHOTOGRAPHS)
 
 
 DEVICES = [
@@ -92,7 +133,7 @@ def test_whole_metric(
 
     def ours() -> Any:
         view = evaluate.View("corrected", [ROAD()], native.cpu().numpy())
-        return evaluate.evaluate([view], lite0, split, list(range(count)), 32, "")
+        return evaluate.score([view], lite0, split, list(range(count)), 32)
 
     def theirs() -> None:
         for order in (ROADMostRelevantFirst, ROADLeastRelevantFirst):
