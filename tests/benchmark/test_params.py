@@ -31,7 +31,12 @@ def test_the_committed_parameters_load(raw: dict[str, Any], tmp_path: Path) -> N
     ("place", "value", "message"),
     [
         (["trian"], {}, r"unknown key 'trian': expected one of seed, launch, code, mode, .*train"),
-        (["train", "lr"], 0.1, r"unknown key 'train.lr': expected one of images, epochs, .*max_lr"),
+        (
+            ["train", "lr"],
+            0.1,
+            r"unknown key 'train.lr': expected one of images, log_every, precision, epochs, "
+            r"batch_size, max_lr, momentum, weight_decay$",
+        ),
         (["subset", "images", "test"], 1, r"unknown key 'subset.images.test'.*evaluation"),
         (
             ["cells", "efficientnet_lite0-rise", "setings"],
