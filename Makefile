@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help repro imagenet imagenette test runtime speed distill lint types lock-check profiles requirements clean
+.PHONY: help repro imagenet imagenette test runtime runtime-compare speed distill lint types lock-check profiles requirements clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -20,6 +20,7 @@ imagenet: $(INSTALLED) ## the paper's scale: make imagenet DATA=/path/to/ImageNe
 	cd profiles/imagenet && python -m benchmark.index "$(abspath $(DATA))" \
 	  && BENCHMARK_IMAGES="$(abspath $(DATA))" dvc repro
 
+runtime-compare: REV = HEAD~1
 imagenette: DATA = profiles/imagenette/data/imagenette2
 imagenette: $(INSTALLED) ## ten classes of ImageNet on the paper's networks; downloads 1.5 GB
 	test -d $(DATA)/val || python -c "from torchvision.datasets import Imagenette; \
@@ -30,8 +31,11 @@ imagenette: $(INSTALLED) ## ten classes of ImageNet on the paper's networks; dow
 test: $(INSTALLED) ## the tests
 	pytest
 
-runtime: $(INSTALLED) ## time every explainer again
-	dvc repro --force --single-item runtime
+runtime: $(INSTALLED) ## time every explainer, and keep this machine's figures (five minutes, idle machine)
+	python -m benchmark.track record
+
+runtime-compare: $(INSTALLED) ## what became slower since a commit: make runtime-compare REV=HEAD~1
+	python -m benchmark.track compare "$(REV)"
 
 speed: $(INSTALLED) ## compare with other libraries in one run, on an idle machine (ten minutes)
 	python -m benchmark.speed

@@ -3,13 +3,14 @@
     python -m benchmark.compare mypackage.mymodule:MyExplainer --backbone efficientnet_lite0
     python -m benchmark.compare --maps maps.npy --backbone efficientnet_lite0
 
-Nothing is edited, no stage runs; scores and maps go to results/compare/.
+Nothing is edited, no stage runs. Scores and maps go to results/compare/, and index.html there is
+the page of the backbone with all that was compared.
 """
 
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,9 +18,10 @@ import yaml
 from numpy.typing import NDArray
 
 import methods
-from benchmark import backbones, evaluate, explain, sources, store, tables
+from benchmark import backbones, evaluate, explain, measures, page, sources, store, tables
 from benchmark.images import Split, read_split
 from benchmark.params import Params, load
+from benchmark.printed import PROTOCOL, Column, columns
 from benchmark.stage import keep_freed_memory
 from benchmark.statistics import holm, matrix, signed_rank
 from methods import Backbone
@@ -31,6 +33,20 @@ NAME = "this one"
 
 BETTER, WORSE = "▲", "▼"
 """Marks of explainers than which the new one is better or worse (Wilcoxon, Holm)."""
+
+
+class Comparison(NamedTuple):
+    """An explainer among the stored ones of a backbone.
+
+    `table` as `among` gives it; `cost` has the label and kind of the explainer and, if it was run
+    here, what an explanation takes.
+    """
+
+    backbone: str
+    table: pd.DataFrame
+    label: str
+    cost: dict[str, Any]
+    images: int
 
 
 def main() -> None:
@@ -51,8 +67,10 @@ def main() -> None:
         parser.error("expected an explainer or --maps, one of them")
     keep_freed_memory()
     try:
-        settings = read_settings(given.settings)
-        print(compare(load(), given.backbone, given.explainer, given.maps, settings))
+        settings, params = read_settings(given.settings), load()
+        found = compare(params, given.backbone, given.explainer, given.maps, settings)
+        print(as_text(found, params))
+        print(f"\nMaps and images beside the others: {write_page(found, params)}", file=sys.stderr)
     except (ValueError, OSError) as error:
         sys.exit(f"compare: {' '.join(str(error).split())}")
 
@@ -78,8 +96,8 @@ def compare(
     explainer: str | None,
     file: Path | None,
     settings: dict[str, Any],
-) -> str:
-    """Score an explainer, or the maps of a file; what people read of it.
+) -> Comparison:
+    """Score an explainer, or the maps of a file, and put it among the stored ones.
 
     Args:
         params: of the stored results.
@@ -99,13 +117,12 @@ def compare(
     split = read_split("evaluation")
     network = backbones.build(backbone, params.backbones[backbone])
     if file is not None:
-        name, maps, cost = file.stem, store.read_array(file), None
-        label = name
+        name, maps = file.stem, store.read_array(file)
+        cost: dict[str, Any] = {"label": name, "kind": "other"}
     else:
         assert explainer is not None
         name = explainer.rpartition(":")[2]
         maps, cost = explained(params, network, explainer, settings, split)
-        label = str(cost["label"])
     source = str(file or explainer)
     evaluate.refuse_bad_maps(maps, len(split), source, count_nan=params.explain.nan_maps == "count")
     path = COMPARE / backbone / f"{name}.npy"
@@ -113,7 +130,10 @@ def compare(
     scores = scored(params, network, maps, split, path)
     own = scores.assign(backbone=backbone, explainer=name)[store.SCORE_COLUMNS]
     store.write_csv(path.with_suffix(".csv"), own)
-    return among(params, stored, own.assign(explainer=NAME), label, cost)
+    store.write_json(path.with_suffix(".json"), cost)
+    label = str(cost["label"])
+    table = among(params, stored, own.assign(explainer=NAME), label)
+    return Comparison(backbone, table, label, cost, len(split))
 
 
 def stored_scores(params: Params, backbone: str) -> list[pd.DataFrame]:
@@ -160,70 +180,106 @@ def scored(
 
 
 def among(
-    params: Params,
-    stored: list[pd.DataFrame],
-    own: pd.DataFrame,
-    label: str,
-    cost: dict[str, Any] | None,
-) -> str:
-    """The comparison of the backbone with the new row first; marks say what differs from it."""
-    long = tables.summarise([own, *stored], params.tables, params.seed)
+    params: Params, stored: list[pd.DataFrame], own: pd.DataFrame, label: str
+) -> pd.DataFrame:
+    """The comparison of the backbone with the new row first.
+
+    Returns:
+        a column a measure, and NAME interval and NAME mark beside it; marks say what differs.
+    """
+    known = measures.read()
+    names = measures.averaged(known)
+    long = tables.summarise([own, *stored], params.tables, params.seed, names)
     costs = [tables.read_cost(str(s["backbone"].iloc[0]), s["explainer"].iloc[0]) for s in stored]
-    labels = {NAME: f"**{label}**"}
+    labels = {NAME: label}
     labels |= {row["explainer"].iloc[0]: row["label"].iloc[0] for row in costs}
-    shown = tables.columns(long, tables.PROTOCOL)
-    marks = significance(own, stored, shown, 1 - params.tables.confidence)
+    shown = columns(long, PROTOCOL, known)
+    tested = [matrix(scores, names) for scores in (own, *stored)]
+    others = [scores["explainer"].iloc[0] for scores in stored]
+    marks = significance(tested[0], dict(zip(others, tested[1:], strict=True)), shown, params)
     rows = []
     for explainer, block in long.groupby("explainer", sort=False):
         row = {"Explainer": labels[str(explainer)]}
         for column in shown:
-            entry = tables.select(block, column).iloc[0]
-            interval = f"{column.end(entry['low'])}–{column.end(entry['high'])}"
-            mark = marks.get((str(explainer), column.heading), "")
-            row[column.heading] = f"{column.text(entry['value'])} ({interval}) {mark}".strip()
+            entry = column.of(block).iloc[0]
+            heading = column.heading
+            row[heading] = column.text(entry["value"])
+            row[f"{heading} interval"] = f"{column.end(entry['low'])}–{column.end(entry['high'])}"
+            row[f"{heading} mark"] = marks.get((str(explainer), heading), "")
         rows.append(row)
-    table = pd.DataFrame(rows)
-    sides = ["left"] + ["right"] * (len(table.columns) - 1)
-    text = str(table.to_markdown(index=False, colalign=sides, disable_numparse=True))
-    percent = f"{100 * params.tables.confidence:g} %"
-    note = (
-        f"\n{len(matrix(own))} images, {percent} bootstrap intervals. {BETTER} {label} is better, "
-        f"{WORSE} worse (Wilcoxon's signed-rank test, Holm-corrected over the explainers); without "
-        "a mark they cannot be told apart."
+    return pd.DataFrame(rows)
+
+
+def as_text(found: Comparison, params: Params) -> str:
+    """What people read of a comparison."""
+    table = found.table
+    headings = [c for c in table.columns if not c.endswith((" interval", " mark"))]
+    text = pd.DataFrame({"Explainer": table["Explainer"]})
+    text.loc[0, "Explainer"] = f"**{found.label}**"
+    for heading in headings[1:]:
+        cells = table[heading] + " (" + table[f"{heading} interval"] + ") "
+        text[heading] = (cells + table[f"{heading} mark"]).str.strip()
+    sides = ["left"] + ["right"] * (len(text.columns) - 1)
+    printed = str(text.to_markdown(index=False, colalign=sides, disable_numparse=True))
+    printed += (
+        f"\n\n{found.images} images, {100 * params.tables.confidence:g} % bootstrap intervals. "
+        f"{BETTER} {found.label} is better, {WORSE} worse (Wilcoxon's signed-rank test, "
+        "Holm-corrected over the explainers); without a mark they cannot be told apart."
     )
-    if cost is not None:
-        note += (
-            f"\nCost of an explanation: {cost['images_forward']:g} images forward, "
-            f"{cost['images_backward']:g} backward, {cost['seconds']:.3g} s."
+    if "seconds" in found.cost:
+        printed += (
+            f"\nCost of an explanation: {found.cost['images_forward']:g} images forward, "
+            f"{found.cost['images_backward']:g} backward, {found.cost['seconds']:.3g} s."
         )
-    return text + "\n" + note
+    return printed
+
+
+def write_page(found: Comparison, params: Params) -> Path:
+    """Write the page of the backbone with everything that was compared on it."""
+    table = found.table.copy()
+    for heading in [c.removesuffix(" mark") for c in table.columns if c.endswith(" mark")]:
+        table[f"{heading} interval"] += " " + table.pop(f"{heading} mark")
+    first = page.as_table(found.backbone, f"{found.label} among the others", table)
+    own = [
+        page.Cell(
+            found.backbone,
+            f"own {path.stem}",
+            f"{store.read_json(path)['label']} (compared)",
+            store.read_json(path)["kind"],
+            path.with_suffix(".npy"),
+            path.with_suffix(".csv"),
+            trained=False,
+        )
+        for path in sorted((COMPARE / found.backbone).glob("*.json"))
+    ]
+    stored = [cell for cell in page.cells_of(params) if cell.backbone == found.backbone]
+    others = [other for other in page.tables_of(params) if other.backbone == found.backbone]
+    path = COMPARE / "index.html"
+    page.write(path, params, [*own, *stored], [first, *others], [])
+    return path
 
 
 def significance(
-    own: pd.DataFrame,
-    stored: list[pd.DataFrame],
-    shown: list[tables.Column],
-    level: float,
+    own: pd.DataFrame, others: dict[str, pd.DataFrame], shown: list[Column], params: Params
 ) -> dict[tuple[str, str], str]:
-    """Marks by explainer and heading, where the new one differs from it."""
-    mine = matrix(own, tables.AVERAGED)
+    """Marks by explainer and heading, where the new one differs from it; see statistics.matrix."""
     marks = {}
     for column in shown:
-        key = (column.metric, np.nan if column.level is None else column.level)
-        differences = [picked(mine, key) - picked(matrix(s, tables.AVERAGED), key) for s in stored]
-        p = holm(pd.Series(signed_rank(np.stack(differences, axis=1))))
-        for scores, difference, value in zip(stored, differences, p, strict=True):
-            if value < level:
+        mine = picked(own, column)
+        differences = [mine - picked(table, column) for table in others.values()]
+        p = holm(signed_rank(np.stack(differences, axis=1)))
+        for explainer, difference, value in zip(others, differences, p, strict=True):
+            if value < 1 - params.tables.confidence:
                 better = (difference.mean() > 0) == column.higher_is_better
-                marks[scores["explainer"].iloc[0], column.heading] = BETTER if better else WORSE
+                marks[explainer, column.heading] = BETTER if better else WORSE
     return marks
 
 
-def picked(table: pd.DataFrame, key: tuple[str, float]) -> NDArray[np.float64]:
-    """The column of a measure and level, NaN for none."""
-    names = table.columns.get_level_values("metric") == key[0]
+def picked(table: pd.DataFrame, column: Column) -> NDArray[np.float64]:
+    """The scores (images,) of a column in a matrix."""
     levels = table.columns.get_level_values("level")
-    chosen = names & (levels.isna() if np.isnan(key[1]) else levels == key[1])
+    at_level = levels.isna() if column.level is None else levels == column.level
+    chosen = (table.columns.get_level_values("metric") == column.metric) & at_level
     return np.asarray(table.to_numpy()[:, chosen][:, 0], np.float64)
 
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from benchmark import store, train
+from benchmark import backbones, store, train
 from benchmark.params import Head, Params
 from benchmark.stage import run
 
@@ -27,7 +27,8 @@ def main(params: Params, head: str, checkpoint: str, state: str) -> None:
         ValueError: the checkpoint cannot be used, see `read`, or does not fit the head.
     """
     spec: Head = params.entry("heads", head)
-    explainer = train.build(params, spec)
+    backbone = backbones.build(spec.backbone, params.backbones[spec.backbone])
+    explainer = train.build(spec, backbone)
     explainer.adopt(read(Path(checkpoint)), checkpoint)
     with store.replacing(Path(state)) as beside:
         save_file(explainer.attention.state_dict(), beside)

@@ -104,10 +104,11 @@ class Distill(Section):
 
 
 class Recipe(Section):
-    """How an attention mechanism is trained: SGD with Nesterov momentum, one-cycle schedule.
+    """How an attention mechanism is trained: an optimiser with a one-cycle schedule.
 
     `images` is how many of the training images are used, the first ones; all if null. The curve has
-    a row, a mean, every `log_every` steps. `precision` is that of the forward passes.
+    a row, a mean, every `log_every` steps. `precision` is that of the forward passes. `momentum` is
+    Nesterov's with `sgd`, plain with `rmsprop`, and nothing to `adam` and `adamw`.
     """
 
     images: Positive | None = None
@@ -115,9 +116,16 @@ class Recipe(Section):
     precision: Precision = "float32"
     epochs: Positive
     batch_size: Positive
+    optimiser: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
     max_lr: Annotated[float, Field(gt=0)]
     momentum: Annotated[float, Field(ge=0, lt=1)]
     weight_decay: Annotated[float, Field(ge=0)]
+
+
+class Ablate(Recipe):
+    """The recipe of the ablation study; each variant is trained with `seeds` seeds."""
+
+    seeds: Annotated[int, Field(ge=2)]
 
 
 class Head(Section):
@@ -138,6 +146,23 @@ class Head(Section):
         if self.checkpoint not in (None, self.needs):
             raise ValueError(f"needs is {self.needs}: expected the checkpoint, {self.checkpoint}")
         return self
+
+
+class Variant(Section):
+    """A variant of T-TAME in the ablation study.
+
+    `needs` is as a head's. `question` is the figure it is in; the baseline, with which all variants
+    of its backbone are compared, is in every figure and has none. `label` is its name there.
+    `settings` are the explainer's, `recipe` has what is other than in `ablate`.
+    """
+
+    backbone: str
+    explainer: str
+    needs: Path
+    label: str
+    question: str | None = None
+    settings: dict[str, Any] = {}
+    recipe: dict[str, Any] = {}
 
 
 class Cell(Section):
@@ -191,11 +216,16 @@ class Randomise(Section):
 
 
 class Runtime(Section):
-    """How the runtime is measured."""
+    """How the runtime is measured: of one image, and of a `batch`.
+
+    Every explainer is timed in at least `rounds` rounds, and in more until they have taken
+    `seconds`, after `warmup` calls that do not count.
+    """
 
     batch: Positive
     rounds: Positive
-    warmup: Annotated[int, Field(ge=0)]
+    seconds: Annotated[float, Field(ge=0)]
+    warmup: Positive
 
 
 class Tables(Section):
@@ -209,6 +239,17 @@ class Plots(Section):
     """The grid of heat maps shows this many images."""
 
     grid_images: Positive
+
+
+class Page(Section):
+    """The page shows the first `images` evaluation images, scaled to `side` pixels.
+
+    `quality` is that of the pictures (WebP), in per cent.
+    """
+
+    images: Positive
+    side: Positive
+    quality: Annotated[int, Field(ge=1, le=100)]
 
 
 class Params(Section):
@@ -234,11 +275,12 @@ class Params(Section):
     explain: Explain
     evaluate: Evaluate
     randomise: Randomise
-    ablate: Recipe
-    ablation: dict[str, Head]
+    ablate: Ablate
+    ablation: dict[str, Variant]
     runtime: Runtime
     tables: Tables
     plots: Plots
+    page: Page
 
     @model_validator(mode="after")
     def _names_agree(self) -> Self:
@@ -249,10 +291,19 @@ class Params(Section):
                         f"{group}.{key}.backbone is {item.backbone!r}: expected one of "
                         f"{', '.join(self.backbones)}"
                     )
-                if group != "ablation" and key != f"{item.backbone}-{item.explainer}":
-                    raise ValueError(
-                        f"{group}.{key}: expected the key {item.backbone}-{item.explainer}"
-                    )
+                name = "VARIANT" if group == "ablation" else item.explainer
+                if key != f"{item.backbone}-{name}" and (
+                    group != "ablation" or not key.startswith(f"{item.backbone}-")
+                ):
+                    raise ValueError(f"{group}.{key}: expected the key {item.backbone}-{name}")
+        for key, variant in self.ablation.items():
+            self.recipe(key)
+            own = [v for v in self.ablation.values() if v.backbone == variant.backbone]
+            if sum(v.question is None for v in own) != 1:
+                raise ValueError(
+                    f"ablation: {sum(v.question is None for v in own)} variants on "
+                    f"{variant.backbone} have no question: expected one, the baseline"
+                )
         if (self.subset is None) == (self.photographs is None):
             raise ValueError("expected one of the sections subset and photographs")
         if self.subset is not None and self.subset.classifier not in self.backbones:
@@ -261,6 +312,18 @@ class Params(Section):
                 f"{', '.join(self.backbones)}"
             )
         return self
+
+    def recipe(self, variant: str) -> Ablate:
+        """How a variant of the ablation study is trained.
+
+        Raises:
+            ValueError: its own settings are no recipe's.
+        """
+        own = self.ablation[variant].recipe
+        try:
+            return Ablate.model_validate(self.ablate.model_dump() | own)
+        except ValidationError as error:
+            raise ValueError(f"ablation.{variant}.recipe: {_first(error, Ablate)}") from None
 
     def entry(self, group: Literal["heads", "cells", "ablation"], key: str) -> Any:
         """The item `key` of `group`.
@@ -306,13 +369,14 @@ def load(path: Path = PARAMS) -> Params:
         raise ValueError(f"{path}: {_first(error)}") from None
 
 
-def _first(error: ValidationError) -> str:
+def _first(error: ValidationError, root: type[Section] | None = None) -> str:
     problems = error.errors()
     unknown = [p for p in problems if p["type"] == "extra_forbidden"]
     problem = [*unknown, *problems][0]
     place = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return f"unknown key {place!r}: expected one of {', '.join(_siblings(problem['loc']))}"
+        known = _siblings(problem["loc"], root or Params)
+        return f"unknown key {place!r}: expected one of {', '.join(known)}"
     message = problem["msg"].removeprefix("Value error, ")
     if not place:
         return message
@@ -321,9 +385,9 @@ def _first(error: ValidationError) -> str:
     return f"{place} is {problem['input']!r}: {message}"
 
 
-def _siblings(place: tuple[int | str, ...]) -> list[str]:
-    """The keys that are known where the unknown key at `place` stands."""
-    section: Any = Params
+def _siblings(place: tuple[int | str, ...], root: type[Section]) -> list[str]:
+    """The keys that are known where the unknown key at `place` below `root` stands."""
+    section: Any = root
     for part in place[:-1]:
         if part in section.model_fields:  # otherwise it is a name, such as a cell's
             annotation = section.model_fields[part].annotation

@@ -19,7 +19,7 @@ import methods
 from benchmark import backbones, evaluate, images, index, parallel, train
 from benchmark.decoding import File, decoded
 from benchmark.devices import autocast, device
-from benchmark.params import Cell, Head, Params, Photographs, Recipe
+from benchmark.params import Cell, Head, Params, Photographs, Recipe, Variant
 from benchmark.photographs import BATCH
 from benchmark.stage import run
 from methods import Backbone, Explainer
@@ -115,9 +115,10 @@ def of_backbone(params: Params, name: str, progress: Callable[[], object]) -> li
         progress()
     scored = of_scores(params, backbone, count)
     rows += [scored] * len(own)
-    for variant in params.ablation.values():
+    for key, variant in params.ablation.items():
         if variant.backbone == name:
-            rows += [of_training(params, variant, params.ablate, backbone, "ablate")]
+            once = of_training(params, variant, params.recipe(key), backbone, "ablate")
+            rows += [once] * params.ablate.seeds
     return summed(rows)
 
 
@@ -220,13 +221,12 @@ def of_scores(params: Params, backbone: Backbone, count: int) -> Estimate:
 
 
 def of_training(
-    params: Params, head: Head, recipe: Recipe, backbone: Backbone, stage: str
+    params: Params, head: Head | Variant, recipe: Recipe, backbone: Backbone, stage: str
 ) -> Estimate:
     """Training a head by a recipe; every step has two passes of its batch."""
-    explainer = methods.build(methods.load(head.explainer), backbone, head.settings)
-    assert isinstance(explainer, methods.TrainableExplainer)
+    explainer = train.build(head, backbone)
     trainee = parallel.trainee(explainer)
-    optimiser = train.sgd(explainer.attention, recipe)
+    optimiser = train.build_optimiser(explainer.attention, recipe)
     scaler = torch.amp.GradScaler(backbone.device.type, enabled=recipe.precision == "float16")
     shape = (recipe.batch_size, 3, backbone.size, backbone.size)
     pixels = torch.randint(0, 256, shape, dtype=torch.uint8)
@@ -236,7 +236,8 @@ def of_training(
         train.step(trainee, optimiser, pixels, scaler, recipe.precision)
     seconds = (clock() - start) / STEPS
     count = min(recipe.images or training_images(params), training_images(params))
-    steps = 0 if head.checkpoint else recipe.epochs * (count // recipe.batch_size)
+    given = isinstance(head, Head) and head.checkpoint is not None
+    steps = 0 if given else recipe.epochs * (count // recipe.batch_size)
     size = sum(t.numel() * t.element_size() for t in explainer.attention.state_dict().values())
     through = 2 * steps * recipe.batch_size
     return Estimate(backbone.name, stage, 1, through, seconds * steps, size)

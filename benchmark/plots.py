@@ -10,6 +10,7 @@ import math
 import re
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -92,6 +93,9 @@ MARKER = 8.0
 NAME = 11
 """Font size of the labels in it."""
 
+CONFIDENCE = ("average_drop", "increase_in_confidence")
+"""The measures under masking that the figures show."""
+
 QUALITY = {"average_drop": 50.0, "road_morf_mean": None}
 """Measures shown against the runtime, and their level; lower is better."""
 
@@ -111,7 +115,10 @@ def main(params: Params) -> None:
             save(randomisation(shuffled), f"{backbone}_randomisation")
             examples = read_examples(backbone, explainers, params.plots.grid_images)
             save(heat_maps(explainers, *examples), f"{backbone}_heat_maps")
-        save(ablation(store.read_table(store.TABLES / "ablation.csv")), "ablation")
+        variants = store.read_table(store.TABLES / "ablation.csv")
+        seeds = store.read_table(store.TABLES / "ablation_seeds.csv")
+        for question, own in questions(params).items():
+            save(ablation(own, variants, seeds), f"ablation_{question}")
         for head in (head for head in params.heads.values() if head.checkpoint is None):
             curve = store.read_table(store.curve_path(head.backbone, head.explainer))
             save(training(curve), f"{head.backbone}_{head.explainer}_training")
@@ -158,9 +165,14 @@ def at(table: pd.DataFrame, metric: str, level: float | None) -> pd.DataFrame:
 
 
 def save(figure: Figure, name: str) -> None:
-    """Write a figure as PNG and SVG."""
+    """Write a figure to results/plots/."""
+    write(store.PLOTS / name, figure)
+
+
+def write(path: Path, figure: Figure) -> None:
+    """Write a figure as PNG and SVG, to a path without suffix."""
     for suffix, drawn in ((".png", png(figure)), (".svg", svg(figure))):
-        with store.replacing(store.PLOTS / f"{name}{suffix}") as beside:
+        with store.replacing(path.with_name(path.name + suffix)) as beside:
             beside.write_bytes(drawn)
 
 
@@ -250,9 +262,7 @@ def confidence(table: pd.DataFrame) -> Figure:
     """AD and IC with intervals: a row an explainer, a column a measure and level."""
     rows = rows_of(table)
     places = {row.explainer: i for i, row in enumerate(rows)}
-    names = ("average_drop", "increase_in_confidence")
-    levels = sorted(table.loc[table["metric"] == names[0], "level"].unique(), reverse=True)
-    shown = [(name, level) for name in names for level in levels]
+    shown = [(name, level) for name in CONFIDENCE for level in levels_of(table, name)]
     figure, axes = canvas(1, len(shown), 1.2 + ROW * len(rows), 2.2 + 1.55 * len(shown))
     for axis, (name, level) in zip(axes[0], shown, strict=True):
         own = at(table, name, level)
@@ -541,35 +551,67 @@ def draw_cells(axis: Axes, values: Floats) -> None:
     axis.spines[:].set_visible(False)
 
 
-def ablation(table: pd.DataFrame) -> Figure:
-    """AD and IC of every variant of T-TAME, with intervals."""
-    variants = list(dict.fromkeys(table["explainer"]))
-    figure, axes = canvas(1, 2, height=1.6 + 0.75 * len(variants))
-    names = ("average_drop", "increase_in_confidence")
-    colours = sns.color_palette("colorblind")
-    for axis, name in zip(axes[0], names, strict=True):
-        rows = table[table["metric"] == name]
-        levels = sorted(rows["level"].unique(), reverse=True)
-        for i, level in enumerate(levels):
-            own = rows[rows["level"] == level]
-            places = np.arange(len(own)) + (i - (len(levels) - 1) / 2) * 0.22
-            axis.errorbar(
-                own["value"],
-                places,
-                xerr=interval(own),
-                fmt="osD"[i % 3],
-                color=colours[i],
-                ms=8,
-                capsize=3,
-                label=f"{level:g} % kept",
-            )
-        axis.set(title=titled(name), xlabel="%", xlim=(0, 100))
-        axis.set_yticks(range(len(variants)), [v.replace("_", " ") for v in variants])
-        axis.invert_yaxis()
-    axes[0, 1].set_yticklabels([])
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+def questions(params: Params) -> dict[str, pd.DataFrame]:
+    """The variants of T-TAME behind each question of the ablation study, baselines first.
+
+    Returns:
+        question to a table of backbone, explainer (the variant's name) and label.
+    """
+    rows = [
+        (v.question, v.backbone, key.removeprefix(f"{v.backbone}-"), v.label)
+        for key, v in params.ablation.items()
+    ]
+    table = pd.DataFrame(rows, columns=["question", "backbone", "explainer", "label"])
+    found = {}
+    for question in table["question"].dropna().unique():
+        own = table[table["question"] == question]
+        baselines = table["question"].isna() & table["backbone"].isin(own["backbone"])
+        whole = pd.concat([table[baselines], own])
+        found[question] = whole.sort_values("backbone", kind="stable").drop(columns="question")
+    return found
+
+
+def ablation(variants: pd.DataFrame, table: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
+    """The variants behind one question: a point a seed, the mean with its interval over seeds.
+
+    Args:
+        variants: of `questions`.
+        table: means and intervals over seeds, results/tables/ablation.csv.
+        seeds: the means of every seed, results/tables/ablation_seeds.csv.
+    """
+    texts: list[str] = []
+    places: list[int] = []
+    for backbone, own in variants.groupby("backbone", sort=False):
+        places += range(len(texts) + 1, len(texts) + 1 + len(own))
+        texts += [str(backbone), *own["label"]]
+    variants = variants.assign(place=places)
+    table, seeds = (t.merge(variants, on=["backbone", "explainer"]) for t in (table, seeds))
+    shown: list[tuple[str, float | None]] = [
+        (name, level) for name in CONFIDENCE for level in levels_of(table, name)
+    ]
+    shown += [("road_morf_mean", None), ("road_lerf_mean", None)]
+    figure, axes = canvas(1, len(shown), 1.1 + 0.4 * len(texts), 2.4 + 1.45 * len(shown))
+    for axis, (name, level) in zip(axes[0], shown, strict=True):
+        own, dots = at(table, name, level), at(seeds, name, level)
+        base = own.groupby("backbone")["place"].transform("min") == own["place"]
+        for rows, colour in ((own[base], "0.35"), (own[~base], STYLES["trained"][0])):
+            points = {"fmt": "o", "color": colour, "ms": 7, "elinewidth": 1.6, "zorder": 3}
+            axis.errorbar(rows["value"], rows["place"], xerr=interval(rows), **points)
+        axis.plot(dots["value"], dots["place"], "|", color="k", ms=13, mew=1.4, zorder=4)
+        at_level = "" if level is None else f" at {level:g} %"
+        axis.set(title=f"{titled(name.removesuffix('_mean'))}{at_level}", xlabel="%")
+        axis.set_ylim(len(texts) - 0.5, -0.5)
+        axis.set_yticks(range(len(texts)), texts)
+        axis.tick_params(axis="y", length=0, labelleft=axis is axes[0, 0])
+        axis.grid(False, axis="y")
+    for place, text in enumerate(axes[0, 0].get_yticklabels()):
+        text.set_fontweight("normal" if place in places else "bold")
     return figure
+
+
+def levels_of(table: pd.DataFrame, metric: str) -> list[float]:
+    """The levels of a measure, the highest first."""
+    return sorted(table.loc[table["metric"] == metric, "level"].unique(), reverse=True)
 
 
 def training(curve: pd.DataFrame) -> Figure:

@@ -16,12 +16,12 @@ def main(_params: Params) -> None:
 
 
 def filled(text: str) -> str:
-    """The text with every `<!-- results/FOLDER/NAME.md -->` block holding that file.
+    """The text with every `<!-- results/.../NAME.md -->` block holding that file.
 
     Raises:
         ValueError: no such block.
     """
-    pattern = re.compile(r"(<!-- (results/\w+/\w+\.md) -->\n).*?(<!-- end -->)", re.DOTALL)
+    pattern = re.compile(r"(<!-- (results/[\w/]+\.md) -->\n).*?(<!-- end -->)", re.DOTALL)
     text, count = pattern.subn(lambda m: m[1] + Path(m[2]).read_text() + m[3], text)
     if count == 0:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Time every explainer with pytest-benchmark; keep its JSON and the medians."""
+"""Time every explainer with pytest-benchmark; keep its JSON and the figures in short."""
 
 import subprocess
 import sys
@@ -12,6 +12,9 @@ from benchmark.stage import run
 
 BENCHMARKS = Path(__file__).parents[1] / "tests" / "benchmarks"
 
+KEPT = ("images_forward", "images_backward")
+"""What an explanation takes, of any batch size."""
+
 
 def main(_params: Params) -> None:
     """Write results/runtime/raw.json and medians.json."""
@@ -20,8 +23,8 @@ def main(_params: Params) -> None:
     store.write_json(store.RUNTIME / "medians.json", medians(raw))
 
 
-def measure(*files: str) -> dict[str, Any]:
-    """What pytest-benchmark writes of some files of tests/benchmarks.
+def measure(*tests: str) -> dict[str, Any]:
+    """What pytest-benchmark writes of some files or tests of tests/benchmarks, and options.
 
     Raises:
         ValueError: one of them fails.
@@ -29,25 +32,37 @@ def measure(*files: str) -> dict[str, Any]:
     with TemporaryDirectory() as folder:
         written = Path(folder) / "raw.json"
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-        command += [str(BENCHMARKS / file) for file in files]
+        command += [name if name.startswith("-") else str(BENCHMARKS / name) for name in tests]
         command += ["--benchmark-only", f"--benchmark-json={written}"]
         ran = subprocess.run(command, check=False)
         if ran.returncode != 0:
             raise ValueError(
-                f"{', '.join(files)} failed with {ran.returncode}: see the output above"
+                f"{', '.join(tests)} failed with {ran.returncode}: see the output above"
             )
         raw: dict[str, Any] = store.read_json(written)
     return raw
 
 
 def medians(raw: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
-    """Median and IQR in seconds a call, by backbone and explainer, then by number of images."""
+    """The figures by backbone and explainer.
+
+    Of a call with N images the median and the interquartile range in seconds (`seconds_N`,
+    `iqr_N`), the quickest call as a multiple of the quickest bare forward pass beside it
+    (`ratio_N`) and the peak memory in MB (`peak_mb_N`); of one explanation the images through the
+    network forward and backward.
+    """
     table: dict[str, dict[str, dict[str, float]]] = {}
     for entry in raw["benchmarks"]:
         info, stats = entry["extra_info"], entry["stats"]
         cell = table.setdefault(info["backbone"], {}).setdefault(info["explainer"], {})
-        cell[f"seconds_{info['images']}"] = float(f"{stats['median']:.4g}")
-        cell[f"iqr_{info['images']}"] = float(f"{stats['iqr']:.4g}")
+        count = info["images"]
+        figures = {f"seconds_{count}": stats["median"], f"iqr_{count}": stats["iqr"]}
+        if "ratio" in info:
+            figures[f"ratio_{count}"] = info["ratio"]
+            figures |= {name: info[name] for name in KEPT}
+        if info.get("peak_memory_mb") is not None:
+            figures[f"peak_mb_{count}"] = info["peak_memory_mb"]
+        cell |= {name: float(f"{value:.4g}") for name, value in figures.items()}
     return table
 
 

@@ -1,5 +1,7 @@
 """Write which source files every stage and every explainer is made of, with their checksums.
 
+And what the measures of the metrics are, for who reads scores without the metrics' code.
+
 DVC's stages depend on these lists instead of on files: a stage runs again when a file changes that
 its module or its explainer imports, directly or not, and when any other file changes it does not.
 """
@@ -9,7 +11,9 @@ import functools
 import hashlib
 import importlib.util
 from pathlib import Path
+from typing import Any
 
+import metrics
 from benchmark import store
 from benchmark.params import Params
 from benchmark.stage import run
@@ -19,7 +23,7 @@ PACKAGES = ("benchmark", "methods", "metrics")
 
 STAGES = (
     *("distill", "subset", "photographs", "train", "explain", "evaluate", "randomise", "ablate"),
-    *("runtime", "tables", "plots"),
+    *("runtime", "tables", "plots", "page"),
 )
 """The stages of every profile's pipeline, but this one."""
 
@@ -36,6 +40,22 @@ def main(params: Params) -> None:
     explainers |= {head.explainer: None for head in params.ablation.values()}
     for name, load in explainers.items():
         write(store.sources_path("explainers", name), explainer_files(name, load))
+    store.write_json(store.measures_path(), described())
+
+
+def described() -> dict[str, dict[str, Any]]:
+    """Every measure of every metric, as measures.Measure has it."""
+    return {
+        measure.name: {
+            "metric": name,
+            "label": measure.label,
+            "unit": measure.unit,
+            "bounds": measure.bounds,
+            "higher_is_better": measure.higher_is_better,
+        }
+        for name in metrics.names()
+        for measure in metrics.load(name).measures
+    }
 
 
 def write(path: Path, files: frozenset[Path]) -> None:

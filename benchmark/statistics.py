@@ -1,22 +1,26 @@
 """Statistics of per-image scores: intervals, paired differences, tests, ranks.
 
-Thin layers over scipy and statsmodels. Every function takes per-image scores as `store` reads
+Thin layers over scipy. Every function takes per-image scores as `store` reads
 them; images are the sample, so that cells scored on the same images are compared in pairs.
 """
 
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, product, repeat
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.integrate import trapezoid
 from scipy.stats import bootstrap, friedmanchisquare, rankdata, studentized_range, wilcoxon
-from statsmodels.stats.multitest import multipletests
+from scipy.stats import t as student
 
 from benchmark.params import Tables as Settings
 
 CHUNK = 250
 """Resamples held at a time."""
+
+EXACT = 13
+"""Images up to which the signed-rank test is exact: all patterns of signs are quickly counted."""
 
 NO_LEVEL = -1.0
 """Stands for the empty level while a table is pivoted: pandas drops empty keys."""
@@ -27,7 +31,9 @@ def matrix(scores: pd.DataFrame, averaged: Sequence[str] = ()) -> pd.DataFrame:
 
     Args:
         scores: per-image scores of one cell.
-        averaged: measures whose mean over levels follows as (NAME_mean, NaN).
+        averaged: measures whose mean over levels follows as (NAME_mean, NaN), and the area under
+            their curve from the lowest to the highest level, by the trapezoidal rule and divided
+            by the distance of these, as (NAME_area, NaN).
     """
     filled = scores.assign(level=scores["level"].fillna(NO_LEVEL))
     table = filled.pivot_table(
@@ -35,7 +41,12 @@ def matrix(scores: pd.DataFrame, averaged: Sequence[str] = ()) -> pd.DataFrame:
     ).sort_index(axis=1)
     for name in averaged:
         if name in table.columns.get_level_values("metric"):
-            table[f"{name}_mean", NO_LEVEL] = table[name].mean(axis=1)
+            levels = table[name].columns.to_numpy(np.float64)
+            curves = table[name].to_numpy()
+            span = np.ptp(levels)
+            area = trapezoid(curves, levels, axis=1) / span if span else curves[:, 0]
+            table[f"{name}_mean", NO_LEVEL] = curves.mean(axis=1)
+            table[f"{name}_area", NO_LEVEL] = area
     names = [(metric, np.nan if level == NO_LEVEL else level) for metric, level in table.columns]
     table.columns = pd.MultiIndex.from_tuples(names, names=["metric", "level"])
     return table.sort_index(axis=0)
@@ -111,20 +122,105 @@ def pairs(tables: dict[str, pd.DataFrame], settings: Settings, seed: int) -> pd.
 
 
 def signed_rank(differences: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Two-sided p of Wilcoxon's signed-rank test of each column of (images, columns)."""
+    """Two-sided p of Wilcoxon's signed-rank test of each column of (images, columns).
+
+    The ranks of zeros are split between the signs. Up to EXACT images the distribution is that of
+    all patterns of signs, given the ranks and their ties; from there on the normal one.
+    """
     rounded = np.round(np.asarray(differences, np.float64), 6)  # equal scores differ by rounding
     result = np.ones(rounded.shape[1])
     some = (rounded != 0).any(axis=0)
-    if some.any():
+    if not some.any():
+        return result
+    if len(rounded) <= EXACT:
+        result[some] = exact_signed_rank(rounded[:, some])
+    else:
         result[some] = wilcoxon(
             rounded[:, some], zero_method="zsplit", method="asymptotic", axis=0
         ).pvalue
     return result
 
 
-def holm(p: pd.Series) -> NDArray[np.float64]:
-    """The p values of one family of tests, corrected by Holm's step-down method."""
-    return np.asarray(multipletests(p, method="holm")[1])
+def exact_signed_rank(differences: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The share of patterns of signs whose rank sum is as far from the middle, each column."""
+    ranks = rankdata(np.abs(differences), axis=0)
+    patterns = np.array(list(product((-1.0, 1.0), repeat=len(differences))))
+    signed = np.where(differences == 0, 0.0, ranks)  # a zero's rank is split, whatever its sign
+    sums = np.abs(patterns @ signed)
+    found = np.abs((np.sign(differences) * ranks).sum(axis=0))
+    return np.asarray((sums >= found - 1e-9).mean(axis=0))
+
+
+def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The p values of one family of tests, corrected by Holm's step-down method (1979).
+
+    That of statsmodels collects garbage at every call, which takes longer than all tables.
+    """
+    p = np.asarray(p, np.float64)
+    order = np.argsort(p)
+    steps = p[order] * np.arange(len(p), 0, -1)
+    corrected = np.empty_like(p)
+    corrected[order] = np.maximum.accumulate(steps).clip(max=1)
+    return corrected
+
+
+def against_best(
+    tables: dict[str, pd.DataFrame], higher_is_better: dict[str, bool], confidence: float
+) -> pd.DataFrame:
+    """Every explainer against the best one, by mean, at every measure and level.
+
+    Args:
+        tables: explainer to `matrix` of its scores, all of the same images and columns.
+        higher_is_better: the good direction of each column's measure.
+        confidence: one minus the level of the tests.
+
+    Returns:
+        columns metric, level, explainer, best (of several that are equal each), and separated:
+        whether Wilcoxon's signed-rank test, Holm-corrected over the explainers, tells it from the
+        best.
+    """
+    names = list(tables)
+    stacked = np.stack([table.to_numpy() for table in tables.values()])
+    rows = []
+    for column, (metric, level) in enumerate(tables[names[0]].columns):
+        values = stacked[:, :, column]
+        means = np.round(values.mean(axis=1), 6)
+        top = means.max() if higher_is_better[metric] else means.min()
+        best = means == top
+        p = np.ones(len(names))
+        if not best.all():
+            differences = (values[~best] - values[best.argmax()]).T
+            p[~best] = holm(signed_rank(differences))
+        separated = p < 1 - confidence
+        rows += list(zip(repeat(metric), repeat(level), names, best, separated, strict=False))
+    return pd.DataFrame(rows, columns=["metric", "level", "explainer", "best", "separated"])
+
+
+def over_seeds(tables: dict[int, pd.DataFrame], confidence: float) -> pd.DataFrame:
+    """Means over images and training seeds, with Student's interval over the seeds.
+
+    Args:
+        tables: seed to `matrix` of the scores of what was trained with it; at least two.
+        confidence: of the interval.
+
+    Returns:
+        metric, level, value, low, high, n (the number of seeds), a row a measure and level.
+    """
+    means = np.stack([table.to_numpy().mean(axis=0) for table in tables.values()])
+    seeds = len(means)
+    half = student.ppf((1 + confidence) / 2, seeds - 1) * means.std(axis=0, ddof=1) / seeds**0.5
+    value = means.mean(axis=0)
+    columns = next(iter(tables.values())).columns
+    return pd.DataFrame(
+        {
+            "metric": columns.get_level_values("metric"),
+            "level": columns.get_level_values("level"),
+            "value": value,
+            "low": value - half,
+            "high": value + half,
+            "n": seeds,
+        }
+    )
 
 
 def ranks(

@@ -22,6 +22,7 @@ RESULTS = Path("results")
 WORK = Path("work")
 TABLES = RESULTS / "tables"
 PLOTS = RESULTS / "plots"
+PAGE = RESULTS / "index.html"
 RUNTIME = RESULTS / "runtime"
 DISTILL = RESULTS / "distill"
 SPEED = RESULTS / "speed"
@@ -34,6 +35,11 @@ SCORE_COLUMNS = ["backbone", "explainer", "image", "metric", "level", "value", "
 def sources_path(group: Literal["stages", "explainers"], name: str) -> Path:
     """The source files that a stage or an explainer is made of."""
     return RESULTS / "sources" / group / f"{name}.json"
+
+
+def measures_path() -> Path:
+    """What the measures in the scores are."""
+    return RESULTS / "sources" / "measures.json"
 
 
 def split_path(split: str) -> Path:
@@ -82,7 +88,7 @@ def randomisation_path(backbone: str, explainer: str) -> Path:
 
 
 def ablation_path(variant: str) -> Path:
-    """The per-image scores of a variant of the ablation study."""
+    """The per-image scores of a variant of the ablation study, seed by seed."""
     return RESULTS / "ablation" / f"{variant}.csv"
 
 
@@ -163,9 +169,27 @@ def read_scores(path: Path) -> pd.DataFrame:
     Raises:
         ValueError: missing, or with other columns.
     """
+    return read_columns(path, SCORE_COLUMNS)
+
+
+def read_ablation(path: Path) -> pd.DataFrame:
+    """Read the per-image scores of a variant, which have a column `seed`.
+
+    Raises:
+        ValueError: missing, or with other columns.
+    """
+    return read_columns(path, [*SCORE_COLUMNS, "seed"])
+
+
+def read_columns(path: Path, columns: list[str]) -> pd.DataFrame:
+    """Read a table of an image a row.
+
+    Raises:
+        ValueError: missing, or with other columns than these.
+    """
     table = read_table(path, dtype={"image": str, "weights": str})
-    if list(table.columns) != SCORE_COLUMNS:
-        found, expected = ", ".join(table.columns), ", ".join(SCORE_COLUMNS)
+    if list(table.columns) != columns:
+        found, expected = ", ".join(table.columns), ", ".join(columns)
         raise ValueError(f"{path} has the columns {found}: expected {expected}")
     return table
 

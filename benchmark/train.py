@@ -16,9 +16,9 @@ import methods
 from benchmark import backbones, parallel, processes, store
 from benchmark.devices import autocast
 from benchmark.images import Batch, Split, as_pixels, read_split, read_training
-from benchmark.params import Head, Params, Precision, Recipe
+from benchmark.params import Head, Params, Precision, Recipe, Variant
 from benchmark.stage import run_shared, seed_of
-from methods import TrainableExplainer
+from methods import Backbone, TrainableExplainer
 from metrics import Maps
 from metrics.confidence import Confidence
 
@@ -38,7 +38,7 @@ def main(params: Params, head: str) -> None:
     A head with a checkpoint is not trained; its curve is the AD on the validation images.
     """
     spec: Head = params.entry("heads", head)
-    explainer = build(params, spec)
+    explainer = build(spec, backbones.build(spec.backbone, params.backbones[spec.backbone]))
     work = store.Work(
         "train",
         [head, params.seed, spec, params.backbones[spec.backbone], params.train],
@@ -56,8 +56,8 @@ def main(params: Params, head: str) -> None:
     work.done()
 
 
-def build(params: Params, head: Head) -> TrainableExplainer:
-    """The untrained explainer of a head.
+def build(head: Head | Variant, backbone: Backbone) -> TrainableExplainer:
+    """The untrained explainer of a head, or of a variant of the ablation study.
 
     Raises:
         ValueError: the explainer has nothing to train.
@@ -68,7 +68,6 @@ def build(params: Params, head: Head) -> TrainableExplainer:
             f"explainer {head.explainer!r} has nothing to train: expected a TrainableExplainer, "
             "remove it from heads in params.yaml"
         )
-    backbone = backbones.build(head.backbone, params.backbones[head.backbone])
     explainer = methods.build(cls, backbone, head.settings)
     assert isinstance(explainer, TrainableExplainer)
     return explainer
@@ -90,7 +89,7 @@ def fit(
     steps = images // recipe.batch_size
     total = steps * recipe.epochs
     trainee = parallel.trainee(explainer)
-    optimiser = sgd(explainer.attention, recipe)
+    optimiser = build_optimiser(explainer.attention, recipe)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, recipe.max_lr, total_steps=total, cycle_momentum=False
     )
@@ -160,16 +159,26 @@ def untrained(explainer: TrainableExplainer, validation: Split) -> dict[str, Any
     return {"step": 0, "epoch": 0, "validation_ad": validation_drop(explainer, validation)}
 
 
-def sgd(attention: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    """SGD with Nesterov momentum; weight decay on weights, none on biases and batch norms."""
+def build_optimiser(attention: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The optimiser of a recipe; weight decay on weights, none on biases and batch norms."""
     weights = [p for p in attention.parameters() if p.ndim > 1]
     others = [p for p in attention.parameters() if p.ndim <= 1]
     groups = [
         {"params": weights, "weight_decay": recipe.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    nesterov = recipe.momentum > 0
-    return torch.optim.SGD(groups, lr=recipe.max_lr, momentum=recipe.momentum, nesterov=nesterov)
+    match recipe.optimiser:
+        case "adam":
+            return torch.optim.Adam(groups, lr=recipe.max_lr)
+        case "adamw":
+            return torch.optim.AdamW(groups, lr=recipe.max_lr)
+        case "rmsprop":
+            return torch.optim.RMSprop(groups, lr=recipe.max_lr, momentum=recipe.momentum)
+        case "sgd":
+            momentum = recipe.momentum
+            return torch.optim.SGD(
+                groups, lr=recipe.max_lr, momentum=momentum, nesterov=momentum > 0
+            )
 
 
 def batches(images: int, recipe: Recipe, seed: int, skip: int) -> Iterator[Batch]:

@@ -6,7 +6,7 @@ as in the released checkpoints (`convs`, `bns`, `fuser`; `op`).
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,24 @@ MAX_GRID = 56
 Tokens = Literal["multiply", "drop"]
 """What becomes of the CLS token of a transformer: every patch token is multiplied by it, channel by
 channel, or it is dropped."""
+
+Branch = Literal["convolution", "self_attention"]
+"""What a branch does with a feature set: a 1x1 convolution, or self-attention over its places."""
+
+Activation = Literal["relu", "sigmoid"]
+"""The end of a branch."""
+
+Masking = Literal["random", "diagonal"]
+"""Which maps area and smoothness are of: of every image those of all labels of the batch, or that
+of its own label."""
+
+Arrangement = Literal["raw", "normalised"]
+"""What a mask multiplies in training: the raw image, or the normalised one, which fills with the
+mean colour instead of black. (The reference's "renormalize" undoes the normalisation first: it is
+the raw arrangement.)"""
+
+HEAD = 64
+"""Channels of a head of self-attention, if the number of channels allows it."""
 
 
 class Mechanism(nn.Module):
@@ -49,21 +67,24 @@ class Mechanism(nn.Module):
         return torch.einsum("bchw,bc->bhw", self.fused(features), rows)
 
 
-class AttentionMechanism(Mechanism):
-    """A branch a feature set (1x1 convolution, batch norm, skip, ReLU), fused by a 1x1 convolution.
+class Branches(Mechanism):
+    """A branch a feature set (`transformed`, skip, activation), fused by a 1x1 convolution.
 
     Args:
-        channels: C_i of each feature set.
-        classes: K, the number of class maps.
-        skip: add the features to the branch's output before the ReLU.
+        skip: add the features to what a branch makes of them before the activation.
+        activation: the end of a branch.
     """
 
-    def __init__(self, channels: Sequence[int], classes: int, *, skip: bool = True) -> None:
+    fuser: nn.Conv2d
+
+    def __init__(self, *, skip: bool, activation: Activation) -> None:
         super().__init__()
-        self.convs = nn.ModuleList(nn.Conv2d(c, c, 1) for c in channels)
-        self.bns = nn.ModuleList(nn.BatchNorm2d(c) for c in channels)
-        self.fuser = nn.Conv2d(sum(channels), classes, 1)
         self.skip = skip
+        self.activation = activation
+
+    @abstractmethod
+    def transformed(self, number: int, feature: Tensor) -> Tensor:
+        """What branch `number` makes of its feature set (B, C, h, w) before the skip connection."""
 
     @property
     def output(self) -> nn.Conv2d:
@@ -92,17 +113,88 @@ class AttentionMechanism(Mechanism):
     def _branches(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Each feature set through its branch, at its own resolution."""
         branches = []
-        for conv, bn, feature in zip(self.convs, self.bns, features, strict=True):
-            branch = bn(conv(feature))
+        for number, feature in enumerate(features):
+            branch = self.transformed(number, feature)
             if self.skip:
                 branch = branch + feature
-            branches.append(F.relu(branch))
+            branches.append(F.relu(branch) if self.activation == "relu" else branch.sigmoid())
         return branches
 
     def _size(self, features: Sequence[Tensor]) -> tuple[int, int]:
         """The resolution (h, w) of the maps."""
         height, width = (max(f.shape[axis] for f in features) for axis in (-2, -1))
         return min(MAX_GRID, height), min(MAX_GRID, width)
+
+
+class AttentionMechanism(Branches):
+    """That of T-TAME and TAME: a branch is a 1x1 convolution, batch norm, skip and ReLU.
+
+    Args:
+        channels: C_i of each feature set.
+        classes: K, the number of class maps.
+        skip, activation: see Branches.
+        batch_norm: normalise the convolution's output.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        classes: int,
+        *,
+        skip: bool = True,
+        batch_norm: bool = True,
+        activation: Activation = "relu",
+    ) -> None:
+        super().__init__(skip=skip, activation=activation)
+        self.convs = nn.ModuleList(nn.Conv2d(c, c, 1) for c in channels)
+        self.bns = nn.ModuleList(
+            nn.BatchNorm2d(c) if batch_norm else nn.Identity() for c in channels
+        )
+        self.fuser = nn.Conv2d(sum(channels), classes, 1)
+
+    def transformed(self, number: int, feature: Tensor) -> Tensor:
+        """See Branches."""
+        normalised: Tensor = self.bns[number](self.convs[number](feature))
+        return normalised
+
+
+class SelfAttention(Branches):
+    """A branch is layer norm, self-attention over the places, skip and ReLU.
+
+    The variant for transformers in the ablation of the T-TAME repository, here with the same fuser
+    as the others.
+
+    Args:
+        channels: C_i of each feature set.
+        classes: K, the number of class maps.
+        skip, activation: see Branches.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        classes: int,
+        *,
+        skip: bool = True,
+        activation: Activation = "relu",
+    ) -> None:
+        super().__init__(skip=skip, activation=activation)
+        self.norms = nn.ModuleList(nn.LayerNorm(c) for c in channels)
+        self.attentions = nn.ModuleList(
+            nn.MultiheadAttention(c, heads(c), batch_first=True) for c in channels
+        )
+        self.fuser = nn.Conv2d(sum(channels), classes, 1)
+
+    def transformed(self, number: int, feature: Tensor) -> Tensor:
+        """See Branches."""
+        places = self.norms[number](feature.flatten(2).transpose(1, 2))
+        mixed: Tensor = self.attentions[number](places, places, places, need_weights=False)[0]
+        return mixed.transpose(1, 2).reshape(feature.shape)
+
+
+def heads(channels: int) -> int:
+    """The number of heads of self-attention, of about HEAD channels each."""
+    return next(h for h in range(max(1, channels // HEAD), 0, -1) if channels % h == 0)
 
 
 class LastFeatures(Mechanism):
@@ -137,6 +229,8 @@ class MaskExplainer(TrainableExplainer):
         backbone: the frozen classifier.
         layers: the tapped modules; the backbone's taps if None.
         cross_entropy, area, smoothness: weights of the loss terms.
+        masking: which maps area and smoothness are of.
+        arrangement: what a mask multiplies in training.
         gain: factor of the initial weights of the mechanism's output; 1 is the reference's. The
             larger a backbone's features are, the more a short training needs it small: the sigmoid
             saturates at once.
@@ -156,10 +250,15 @@ class MaskExplainer(TrainableExplainer):
         cross_entropy: float = 1.5,
         area: float = 2.0,
         smoothness: float = 0.01,
+        masking: Masking = "random",
+        arrangement: Arrangement = "raw",
         gain: float = 1.0,
         seed: int = 0,
     ) -> None:
         super().__init__(backbone)
+        refuse_unless_one_of("masking", masking, Masking)
+        refuse_unless_one_of("arrangement", arrangement, Arrangement)
+        self.masking, self.arrangement = masking, arrangement
         self.layers = tuple(backbone.taps if layers is None else layers)
         self.weights = {"cross_entropy": cross_entropy, "area": area, "smoothness": smoothness}
         channels = backbone.tapped_channels(self.layers)
@@ -176,7 +275,8 @@ class MaskExplainer(TrainableExplainer):
 
     def masked_logits(self, images: Tensor, masks: Tensor) -> Tensor:
         """Logits (B, K) of images (B, 3, H, W) under their masks (B, h, w) in [0, 1]."""
-        logits: Tensor = self.backbone(masked_images(images, masks))
+        fill = 0.0 if self.arrangement == "raw" else self.backbone.mean
+        logits: Tensor = self.backbone(fill + masked_images(images - fill, masks))
         return logits
 
     def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
@@ -188,14 +288,18 @@ class MaskExplainer(TrainableExplainer):
     def losses(self, images: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
         """See TrainableExplainer: `loss`, `cross_entropy`, `area` and `smoothness`.
 
-        Area and smoothness are over the maps of all labels of the batch for every image (of the
-        batches of all processes, see `whole_batch`).
+        With random masking area and smoothness are over the maps of all labels of the batch for
+        every image (of the batches of all processes, see `whole_batch`).
         """
         with torch.no_grad():
             features, logits = self._features(images)
         labels = logits.argmax(dim=1) if labels is None else labels
-        masks = self.attention.class_maps(features, self.whole_batch(labels)).sigmoid()
-        own = masks[:, : len(labels)].diagonal().permute(2, 0, 1)
+        if self.masking == "random":
+            masks = self.attention.class_maps(features, self.whole_batch(labels)).sigmoid()
+            own = masks[:, : len(labels)].diagonal().permute(2, 0, 1)
+        else:
+            own = self.attention.own_maps(features, labels).sigmoid()
+            masks = own[:, None]
         terms = {
             "cross_entropy": F.cross_entropy(self.masked_logits(images, own), labels),
             "area": area(masks),
@@ -220,6 +324,17 @@ def _resize(features: Tensor, size: tuple[int, int]) -> Tensor:
     if features.shape[-2:] == size:
         return features
     return F.interpolate(features, size=size, mode="bilinear", align_corners=False)
+
+
+def refuse_unless_one_of(name: str, value: object, choices: Any) -> None:
+    """Refuse a setting that is not one of the choices of a Literal.
+
+    Raises:
+        ValueError: names the setting, its value and the choices.
+    """
+    if value not in get_args(choices):
+        expected = ", ".join(map(str, get_args(choices)))
+        raise ValueError(f"{name} is {value!r}: expected one of {expected}")
 
 
 def area(masks: Tensor) -> Tensor:

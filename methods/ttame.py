@@ -1,9 +1,18 @@
 """T-TAME: a trained attention mechanism over several feature maps, one forward pass a map."""
 
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any
 
-from methods._attention import AttentionMechanism, MaskExplainer, Tokens
+from methods._attention import (
+    Activation,
+    AttentionMechanism,
+    Branch,
+    Branches,
+    MaskExplainer,
+    SelfAttention,
+    Tokens,
+    refuse_unless_one_of,
+)
 from methods._base import Backbone
 
 
@@ -13,6 +22,10 @@ class TTAME(MaskExplainer):
     Args:
         backbone: the frozen classifier.
         skip: the skip connection of every branch.
+        batch_norm: the batch norm of every branch.
+        activation: the end of every branch.
+        branch: what a branch does with its feature set; `self_attention` has layer norms in
+            front instead of batch norms.
         tokens: what becomes of the CLS token of a transformer: `multiply` every patch token by
             it, channel by channel, or `drop` it. Without meaning for a CNN.
         settings: those of MaskExplainer.
@@ -26,15 +39,25 @@ class TTAME(MaskExplainer):
         backbone: Backbone,
         *,
         skip: bool = True,
+        batch_norm: bool = True,
+        activation: Activation = "relu",
+        branch: Branch = "convolution",
         tokens: Tokens = "multiply",
         **settings: Any,
     ) -> None:
-        if tokens not in get_args(Tokens):
-            raise ValueError(f"tokens is {tokens!r}: expected one of {', '.join(get_args(Tokens))}")
+        refuse_unless_one_of("activation", activation, Activation)
+        refuse_unless_one_of("branch", branch, Branch)
+        refuse_unless_one_of("tokens", tokens, Tokens)
         self.skip = skip
+        self.batch_norm = batch_norm
+        self.activation = activation
+        self.branch = branch
         self.tokens = tokens
         super().__init__(backbone, **settings)
 
-    def mechanism(self, channels: Sequence[int], classes: int) -> AttentionMechanism:
+    def mechanism(self, channels: Sequence[int], classes: int) -> Branches:
         """See MaskExplainer: a branch a tapped layer, and the fuser."""
-        return AttentionMechanism(channels, classes, skip=self.skip)
+        common: dict[str, Any] = {"skip": self.skip, "activation": self.activation}
+        if self.branch == "self_attention":
+            return SelfAttention(channels, classes, **common)
+        return AttentionMechanism(channels, classes, batch_norm=self.batch_norm, **common)

@@ -15,6 +15,7 @@ from benchmark import (
     ablate,
     evaluate,
     explain,
+    page,
     params,
     plots,
     randomise,
@@ -42,13 +43,17 @@ def small() -> dict[str, Any]:
     keys = [f"{backbone}-{name}" for backbone, names in CELLS.items() for name in names]
     raw["cells"] = {key: raw["cells"][key] for key in keys}
     raw["heads"] = {"efficientnet_lite0-ttame": raw["heads"]["efficientnet_lite0-ttame"]}
-    raw["ablation"] = {"one_layer": raw["ablation"]["one_layer"]}
-    raw["runtime"] = {"batch": 2, "rounds": 1, "warmup": 0}
+    raw["ablate"]["seeds"] = 2
+    variants = ("efficientnet_lite0-baseline", "efficientnet_lite0-one_layer")
+    raw["ablation"] = {key: raw["ablation"][key] for key in variants}
+    raw["runtime"] = {"batch": 2, "rounds": 1, "seconds": 0, "warmup": 1}
     raw["evaluate"]["delta_images"] = 3
     raw["randomise"] = {"images": 2, "layers": [10, 100]}
     raw["evaluate"]["metrics"]["deletion_insertion"]["steps"] = 2
     raw["tables"]["resamples"] = 50
     raw["plots"]["grid_images"] = 2
+    raw["page"]["images"] = 2
+    raw["code"] = str(ROOT)
     return raw
 
 
@@ -66,10 +71,12 @@ def run_all(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         explain.main(loaded, cell)
         evaluate.main(loaded, cell)
         randomise.main(loaded, cell)
-    ablate.main(loaded, "one_layer")
+    for variant in loaded.ablation:
+        ablate.main(loaded, variant)
     runtime.main(loaded)
     tables.main(loaded)
     plots.main(loaded)
+    page.main(loaded)
 
 
 def digest(path: Path) -> str:
@@ -87,7 +94,7 @@ def test_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = sorted(p.relative_to(first) for p in (first / "results").rglob("*") if p.is_file())
     again = sorted(p.relative_to(second) for p in (second / "results").rglob("*") if p.is_file())
     assert files == again
-    timed = {"raw.json", "medians.json"}
+    timed = {"raw.json", "medians.json", "index.html"}
     stable = [f for f in files if f.name not in timed and "quality_runtime" not in f.name]
     differing = [f for f in stable if digest(first / f) != digest(second / f)]
     assert differing == []
@@ -142,7 +149,7 @@ def check_results(results: Path) -> None:
     scores = pd.read_csv(results / "scores" / "efficientnet_lite0" / "gradcam.csv")
     assert len(scores) == 4 * (3 * 3 + 4 * 7 + 2 + 4 + 2 + 3)
     comparison = pd.read_csv(results / "tables" / "comparison.csv")
-    assert len(comparison) == 5 * (48 + 4 + 2)
+    assert len(comparison) == 5 * (48 + 2 * 4 + 2)
     found = comparison.groupby("backbone")["explainer"].unique()
     assert {backbone: set(own) for backbone, own in found.items()} == {
         backbone: set(own) for backbone, own in CELLS.items()
@@ -163,7 +170,10 @@ def check_results(results: Path) -> None:
     drop = gradcam.loc["average_drop"].set_index("level")["value"]
     assert drop[50] == pytest.approx(ad, rel=1e-5)
     ablation = pd.read_csv(results / "tables" / "ablation.csv")
-    assert set(ablation["explainer"]) == {"one_layer"}
+    assert set(ablation["explainer"]) == {"baseline", "one_layer"}
+    assert set(ablation["n"]) == {2}
+    seeds = pd.read_csv(results / "tables" / "ablation_seeds.csv")
+    assert not seeds[seeds["seed"] == 0]["value"].equals(seeds[seeds["seed"] == 1]["value"])
     medians = json.loads((results / "runtime" / "medians.json").read_text())["efficientnet_lite0"]
     assert set(medians) == {*CELLS["efficientnet_lite0"], "forward"}
     assert medians["gradcam"]["seconds_2"] > 0

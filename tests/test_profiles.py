@@ -92,14 +92,17 @@ def small(launch: str) -> dict[str, Any]:
     raw["cells"] = {key: raw["cells"][key] for key in keys}
     raw["cells"]["resnet50-rise"]["settings"] = {"masks": 4}
     raw["heads"] = {key: raw["heads"][key] for key in keys if key.endswith("-ttame")}
-    raw["ablation"] = {"one_layer": raw["ablation"]["one_layer"]}
+    raw["ablate"]["seeds"] = 2
+    variants = ("resnet50-baseline", "resnet50-one_layer")
+    raw["ablation"] = {key: raw["ablation"][key] for key in variants}
     raw["explain"]["batch_size"] = 1
     raw["evaluate"] |= {"batch_size": 8, "delta_images": 2}
     raw["evaluate"]["metrics"] = {"confidence": {"kept": [50]}, "road": {"removed": [40]}}
     raw["randomise"] = {"images": 2, "layers": [5]}
-    raw["runtime"] = {"batch": 1, "rounds": 1, "warmup": 0}
+    raw["runtime"] = {"batch": 1, "rounds": 1, "seconds": 0, "warmup": 1}
     raw["tables"]["resamples"] = 20
     raw["plots"]["grid_images"] = 2
+    raw["page"]["images"] = 2
     return raw
 
 
@@ -149,16 +152,20 @@ def test_the_papers_networks_end_to_end(run: tuple[Path, Path]) -> None:
     comparison = pd.read_csv(results / "tables" / "comparison.csv")
     found = comparison.groupby("backbone")["explainer"].unique()
     assert {b: set(own) for b, own in found.items()} == {b: set(own) for b, own in CELLS.items()}
-    for name in ("comparison", "ablation", "randomisation", "delta"):
-        for suffix in (".md", ".tex"):
-            assert (results / "tables" / name).with_suffix(suffix).stat().st_size > 100
     for backbone in CELLS:
+        names = {"comparison", "road", "faithfulness", "maps", "ranks", "delta", "randomisation"}
+        names |= {"ablation"} if backbone == "resnet50" else set()
+        names |= {"reported"} if backbone == "vit_b_16" else set()
+        for suffix in (".csv", ".md", ".tex"):
+            found = (results / "tables" / backbone).glob(f"*{suffix}")
+            assert {path.stem for path in found} == names
         for picture in ("confidence", "road", "heat_maps", "randomisation", "quality_runtime"):
             assert (results / "plots" / f"{backbone}_{picture}.png").stat().st_size > 10_000
         scores = pd.read_csv(results / "scores" / backbone / "ttame.csv")
         assert scores["image"].nunique() == 2
         assert scores.loc[scores["metric"] == "average_drop", "value"].between(0, 100).all()
     assert (results / "runtime" / "medians.json").is_file()
+    assert (results / "index.html").stat().st_size > 100_000
     assert not [p for p in (run[0] / "work").iterdir() if p.is_dir()]
 
 

@@ -1,5 +1,6 @@
 """One's own explainer, and maps made elsewhere, among the stored results."""
 
+import json
 import re
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from conftest import MakeSplit, tiny_cnn
 
-from benchmark import compare, evaluate, explain, store
+from benchmark import compare, evaluate, explain, sources, store
 from benchmark.images import write_split
 from benchmark.params import BackboneSpec, Cell, Params
 
@@ -59,6 +60,7 @@ def stored(
         "tables": settings.tables.model_copy(update={"resamples": 200}),
     }
     params = settings.model_copy(update=changed)
+    store.write_json(store.measures_path(), sources.described())
     write_split("evaluation", make_split("evaluation", 40))
     for key, cell in cells.items():
         store.write_json(store.sources_path("explainers", cell.explainer), {})
@@ -75,7 +77,8 @@ def rows(text: str) -> dict[str, list[str]]:
 
 def test_an_explainer_from_outside_is_a_row_among_the_others(stored: Params) -> None:
     before = {p: p.read_bytes() for p in Path("results").rglob("*") if p.is_file()}
-    text = compare.compare(stored, "tiny_cnn", "own_package.mine:Mine", None, {"shift": 0.1})
+    compared = compare.compare(stored, "tiny_cnn", "own_package.mine:Mine", None, {"shift": 0.1})
+    text = compare.as_text(compared, stored)
     found = rows(text)
     assert list(found) == ["**My own**", "Grad-CAM", "Layer-CAM", "Constant"]
     assert "Cost of an explanation: 1 images forward, 0 backward" in text
@@ -90,7 +93,7 @@ def test_an_explainer_from_outside_is_a_row_among_the_others(stored: Params) -> 
 def test_a_copy_cannot_be_told_apart(stored: Params) -> None:
     copy = Path("copy.npy")
     copy.write_bytes(store.maps_path("tiny_cnn", "gradcam").read_bytes())
-    found = rows(compare.compare(stored, "tiny_cnn", None, copy, {}))
+    found = rows(compare.as_text(compare.compare(stored, "tiny_cnn", None, copy, {}), stored))
     assert found["**copy**"] == found["Grad-CAM"]
     assert not any(re.search("[▲▼]", cell) for cell in found["Grad-CAM"])
     paths = Path("results/compare/tiny_cnn/copy.csv"), store.scores_path("tiny_cnn", "gradcam")
@@ -108,7 +111,8 @@ def test_a_planted_difference_is_marked_where_it_is(
     store.write_csv(path, scores.assign(value=scores["value"] + shift * drop))
     copy = Path("copy.npy")
     copy.write_bytes(store.maps_path("tiny_cnn", "gradcam").read_bytes())
-    first, *others = rows(compare.compare(stored, "tiny_cnn", None, copy, {}))["Grad-CAM"]
+    text = compare.as_text(compare.compare(stored, "tiny_cnn", None, copy, {}), stored)
+    first, *others = rows(text)["Grad-CAM"]
     assert first.endswith(mark)
     assert not any(re.search("[▲▼]", cell) for cell in others)
 
@@ -160,6 +164,24 @@ def test_the_first_images_alone_are_not_enough(stored: Params) -> None:
     store.write_csv(path, scores.assign(weights="other"))
     with pytest.raises(ValueError, match="scored with weights other"):
         compare.compare(stored, "tiny_cnn", "own_package.mine:Mine", None, {})
+
+
+def test_the_page_shows_what_was_compared(stored: Params) -> None:
+    info = {"cpu": {}, "machine": "x", "device": "cpu", "cores": 2, "threads": 2, "torch": "2"}
+    store.write_json(store.RUNTIME / "raw.json", {"machine_info": info})
+    store.write_json(store.RUNTIME / "medians.json", {"tiny_cnn": {"gradcam": {"ratio_1": 2.0}}})
+    found = [
+        compare.compare(stored, "tiny_cnn", name, None, {})
+        for name in ("edges", "own_package.mine:Mine")
+    ]
+    text = compare.write_page(found[1], stored).read_text()
+    (line,) = re.findall(r"^const data = (.*);$", text, re.MULTILINE)
+    shown = json.loads(line)["backbones"]["tiny_cnn"]
+    assert [cell["label"] for cell in shown.values()] == [
+        "My own (compared)", "Edges (compared)", "Grad-CAM", "Layer-CAM", "Constant",
+    ]  # fmt: skip
+    assert 'data-caption="My own among the others"' in text
+    assert not store.PAGE.exists()
 
 
 def test_torch_is_left_as_it_was(stored: Params) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark import convert, train
+from benchmark import backbones, convert, train
 from benchmark.params import Params
 from methods import Backbone, TrainableExplainer
 from methods.lcam_img import LCAMImg
@@ -56,7 +56,8 @@ def test_the_file_written_is_a_trained_state(
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "data" / "sample", tmp_path / "data" / "sample")
     spec = settings.heads[head]
-    trained, other = train.build(settings, spec), train.build(settings, spec)
+    backbone = backbones.build(spec.backbone, settings.backbones[spec.backbone])
+    trained, other = train.build(spec, backbone), train.build(spec, backbone)
     with torch.no_grad():
         for tensor in trained.attention.parameters():
             tensor.add_(0.5)

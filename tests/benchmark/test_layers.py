@@ -73,7 +73,7 @@ def test_a_network_is_added_by_parameters(name: str, settings: Params) -> None:
         methods.check_maps(maps, images)
         assert maps.shape[1] == maps.shape[2] > 1
         if isinstance(explainer, TrainableExplainer):
-            optimiser = train.sgd(explainer.attention, recipe)
+            optimiser = train.build_optimiser(explainer.attention, recipe)
             trainee, scaler = parallel.Trainee(explainer), torch.amp.GradScaler(enabled=False)
             first = train.step(trainee, optimiser, stored, scaler, "float32")["loss"]
             with torch.no_grad():

@@ -35,7 +35,7 @@ def test_the_committed_parameters_load(raw: dict[str, Any], tmp_path: Path) -> N
             ["train", "lr"],
             0.1,
             r"unknown key 'train.lr': expected one of images, log_every, precision, epochs, "
-            r"batch_size, max_lr, momentum, weight_decay$",
+            r"batch_size, optimiser, max_lr, momentum, weight_decay$",
         ),
         (["subset", "images", "test"], 1, r"unknown key 'subset.images.test'.*evaluation"),
         (
@@ -53,6 +53,27 @@ def test_the_committed_parameters_load(raw: dict[str, Any], tmp_path: Path) -> N
         ),
         (["cells", "efficientnet_lite0-rise", "explainer"], "lime", r"expected the key .*-lime"),
         (["subset", "classifier"], "vgg", r"subset.classifier is 'vgg'"),
+        (
+            ["ablation", "vit_sample-drop", "recipe"],
+            {"optimizer": "adam"},
+            r"ablation.vit_sample-drop.recipe: unknown key 'optimizer': .* optimiser, .*seeds",
+        ),
+        (
+            ["ablation", "vit_sample-drop", "recipe"],
+            {"optimiser": "lion"},
+            r"ablation.vit_sample-drop.recipe: optimiser is 'lion': .*'adamw'",
+        ),
+        (
+            ["ablation", "vit_sample-baseline", "question"],
+            "tokens",
+            r"ablation: 0 variants on vit_sample have no question: expected one, the baseline",
+        ),
+        (
+            ["ablation", "vit_sample-drop", "backbone"],
+            "efficientnet_lite0",
+            r"ablation.vit_sample-drop: expected the key efficientnet_lite0-VARIANT",
+        ),
+        (["ablate", "seeds"], 1, r"ablate.seeds is 1"),
     ],
 )
 def test_mistakes_are_named_in_one_line(

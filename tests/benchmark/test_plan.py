@@ -10,7 +10,7 @@ import torch
 from conftest import tiny_cnn
 
 from benchmark import plan
-from benchmark.params import BackboneSpec, Cell, Params, Photographs
+from benchmark.params import Ablate, BackboneSpec, Cell, Params, Photographs, Variant
 from benchmark.params import Counts as Images
 
 
@@ -31,7 +31,8 @@ def profile(settings: Params, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) ->
         ),
     }
     head = settings.heads["efficientnet_lite0-ttame"].model_copy(update={"backbone": "tiny_cnn"})
-    ablation = {"one": head.model_copy(update={"settings": {"layers": ["2"]}})}
+    one = {"backbone": "tiny_cnn", "explainer": "ttame", "needs": "x", "label": "one layer"}
+    ablation = {"tiny_cnn-one": Variant(**one, settings={"layers": ["2"]})}
     counts = Images(train=640, validation=10, evaluation=100)
     chosen = Photographs(resize=64, size=32, images=counts, lists="seeded")
     recipe = settings.train.model_copy(update={"epochs": 3, "batch_size": 16})
@@ -45,7 +46,7 @@ def profile(settings: Params, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) ->
             "cells": cells,
             "ablation": ablation,
             "train": recipe,
-            "ablate": recipe.model_copy(update={"images": 64, "epochs": 1}),
+            "ablate": Ablate(**recipe.model_dump() | {"images": 64, "epochs": 1, "seeds": 3}),
             "evaluate": settings.evaluate.model_copy(
                 update={"metrics": metrics, "delta_images": 20}
             ),
@@ -58,7 +59,7 @@ def profile(settings: Params, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) ->
 def test_counts_are_those_of_the_parameters(profile: Params) -> None:
     rows = {row.stage: row for row in plan.of_backbone(profile, "tiny_cnn", lambda: None)}
     assert {stage: row.cells for stage, row in rows.items()} == {
-        "train": 1, "explain": 2, "randomise": 2, "runtime": 2, "evaluate": 2, "ablate": 1,
+        "train": 1, "explain": 2, "randomise": 2, "runtime": 2, "evaluate": 2, "ablate": 3,
     }  # fmt: skip
     per_image = 1 + 9
     assert rows["explain"].images == per_image * 100
@@ -67,7 +68,7 @@ def test_counts_are_those_of_the_parameters(profile: Params) -> None:
     versions = 1 + 2 + 2
     assert rows["evaluate"].images == 2 * versions * (100 + 20)
     assert rows["train"].images == 2 * 640 * 3
-    assert rows["ablate"].images == 2 * 64
+    assert rows["ablate"].images == 3 * 2 * 64
     assert rows["explain"].bytes == 4 * 100 * (16 * 16 + 32 * 32)
     assert all(row.seconds > 0 for row in rows.values())
 

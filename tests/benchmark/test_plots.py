@@ -17,7 +17,7 @@ from matplotlib.text import Text
 from PIL import Image
 from skimage.color import rgb2lab
 
-from benchmark import plots, store
+from benchmark import params, plots, store
 from methods import Kind
 
 KINDS = ["trained", "CAM", "CAM", "baseline"]
@@ -289,8 +289,51 @@ def test_training_shows_the_terms_a_curve_has() -> None:
     assert "own term (max 2)" in texts(figure)
 
 
-def test_ablation_names_every_variant() -> None:
-    table = comparison().assign(explainer=lambda t: t["explainer"] + "_variant")
-    figure = plots.ablation(table)
-    assert len(figure.axes) == 2
-    assert {"own variant", "none variant"} <= set(texts(figure))
+def variants() -> params.Params:
+    spec = {"explainer": "ttame", "needs": "x"}
+    own = {
+        "net-baseline": params.Variant(backbone="net", label="T-TAME", **spec),
+        "net-one": params.Variant(backbone="net", label="one layer", question="layers", **spec),
+        "net-sgd": params.Variant(backbone="net", label="SGD", question="optimiser", **spec),
+        "other-baseline": params.Variant(backbone="other", label="T-TAME", **spec),
+        "other-two": params.Variant(backbone="other", label="two", question="layers", **spec),
+    }
+    loaded = params.load(Path(__file__).parents[2] / "params.yaml")
+    return loaded.model_copy(update={"ablation": own})
+
+
+def test_a_question_has_its_variants_below_the_baseline_of_their_backbone() -> None:
+    found = plots.questions(variants())
+    assert list(found) == ["layers", "optimiser"]
+    assert found["optimiser"][["backbone", "label"]].to_numpy().tolist() == [
+        ["net", "T-TAME"],
+        ["net", "SGD"],
+    ]
+    assert found["layers"]["label"].tolist() == ["T-TAME", "one layer", "T-TAME", "two"]
+
+
+def test_ablation_shows_every_seed() -> None:
+    own = plots.questions(variants())["layers"]
+    levels = [("average_drop", 50.0), ("increase_in_confidence", 50.0)]
+    levels += [("road_morf_mean", np.nan), ("road_lerf_mean", np.nan)]
+    rows = [
+        (backbone, explainer, seed, metric, level, 10.0 * place + seed)
+        for place, (backbone, explainer) in enumerate(
+            own[["backbone", "explainer"]].itertuples(index=False)
+        )
+        for metric, level in levels
+        for seed in range(3)
+    ]
+    key = ["backbone", "explainer", "metric", "level"]
+    seeds = pd.DataFrame(
+        rows, columns=["backbone", "explainer", "seed", "metric", "level", "value"]
+    )
+    mean = seeds.groupby(key, dropna=False)["value"].mean().reset_index()
+    figure = plots.ablation(own, mean.assign(low=mean["value"] - 2, high=mean["value"] + 2), seeds)
+    assert len(figure.axes) == 4
+    assert {"one layer", "two", "net", "other"} <= set(texts(figure))
+    (dots,) = [line for line in figure.axes[0].lines if line.get_marker() == "|"]
+    assert sorted(dots.get_xdata()) == [
+        10 * place + seed for place in range(4) for seed in range(3)
+    ]
+    assert [line.get_ydata()[0] for line in figure.axes[0].lines if line.get_marker() == "o"]

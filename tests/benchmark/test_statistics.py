@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import norm, wilcoxon
+from scipy.stats import PermutationMethod, binom, norm, wilcoxon
+from statsmodels.stats.multitest import multipletests
 
 from benchmark import statistics
 from benchmark.params import Tables
@@ -39,8 +40,20 @@ def test_matrix_has_an_image_a_row_and_a_measure_a_column() -> None:
         ("road_morf", 10),
         ("road_morf", 90),
         ("road_morf_mean", None),
+        ("road_morf_area", None),
     ]
-    assert found.to_numpy().tolist() == [[0.25, 100, 100, 100], [0.5, 100, 0, 50]]
+    assert found.to_numpy().tolist() == [[0.25, 100, 100, 100, 100], [0.5, 100, 0, 50, 50]]
+
+
+def test_area_is_not_the_mean_where_levels_are_uneven() -> None:
+    """100 at 10 %, 40 at 20 %, 0 at 90 %: (10 * 70 + 70 * 20) / 80."""
+    scores = pd.DataFrame(
+        [("a", "road_morf", level, value) for level, value in ((10, 100), (20, 40), (90, 0))],
+        columns=["image", "metric", "level", "value"],
+    )
+    found = statistics.matrix(scores, averaged=["road_morf"]).droplevel("level", axis=1)
+    assert found["road_morf_mean"].item() == pytest.approx(140 / 3)
+    assert found["road_morf_area"].item() == pytest.approx(26.25)
 
 
 def test_interval_is_the_normal_one() -> None:
@@ -74,10 +87,66 @@ def test_pairs_are_differences_with_their_tests() -> None:
     assert (pairs["p_holm"] >= pairs["p"]).all()
 
 
+@pytest.mark.parametrize("images", [5, 12])
+def test_few_images_are_tested_exactly(images: int) -> None:
+    """Against scipy's exact distribution."""
+    values = np.random.default_rng(images).normal(0.5, 1, (images, 3))
+    expected = wilcoxon(np.round(values, 6), method="exact", axis=0).pvalue
+    assert statistics.signed_rank(values) == pytest.approx(expected)
+    all_better = statistics.signed_rank(np.arange(1.0, images + 1)[:, None])
+    assert all_better == pytest.approx([2 / 2**images])
+
+
+def test_ties_and_zeros_of_few_images_are_tested_exactly() -> None:
+    """Against scipy's permutations."""
+    rng = np.random.default_rng(0)
+    tied = rng.choice([-100.0, 0.0, 100.0, 40.0], size=(7, 3), p=[0.1, 0.3, 0.4, 0.2])
+    every = PermutationMethod(n_resamples=np.inf)
+    expected = [wilcoxon(c, zero_method="zsplit", method=every).pvalue for c in tied.T]
+    assert statistics.signed_rank(tied) == pytest.approx(expected)
+
+
+def explainers(
+    rng: np.random.Generator, effect: float, images: int = 40
+) -> dict[str, pd.DataFrame]:
+    """Two copies of one explainer up to noise, and a third that is worse by `effect` sigma."""
+    base = rng.normal(50, 10, images)
+    noisy = {name: base + rng.normal(0, 5, images) for name in ("one", "copy")}
+    noisy["worse"] = base + rng.normal(effect * 5, 5, images)
+    return {name: table(values) for name, values in noisy.items()}
+
+
+def test_a_planted_difference_is_found_and_copies_are_not_told_apart() -> None:
+    """Over repeated seeds, against the best: power near one, false alarms at the nominal rate."""
+    good, tries = {"average_drop": False}, 400
+    found = alarms = same = 0
+    for seed in range(tries):
+        rng = np.random.default_rng(seed)
+        marks = statistics.against_best(explainers(rng, 2.0), good, 0.95)
+        separated = marks.set_index("explainer")["separated"]
+        found += separated["worse"]
+        alarms += separated["one"] or separated["copy"]
+        equal = {name: t for name, t in explainers(rng, 0.0).items() if name != "worse"}
+        same += statistics.against_best(equal, good, 0.95)["separated"].any()
+    assert found > 0.99 * tries
+    low, high = binom.interval(0.999, tries, 0.05)
+    assert alarms <= high
+    assert low <= same <= high
+
+
+def test_identical_explainers_are_all_the_best() -> None:
+    one = table(np.arange(12.0))
+    marks = statistics.against_best({"a": one, "b": one}, {"average_drop": True}, 0.95)
+    assert marks["best"].all()
+    assert not marks["separated"].any()
+
+
 def test_holm_by_hand() -> None:
     """Sorted p times 4, 3, 2, 1, never falling, at most 1."""
-    p = pd.Series([0.01, 0.04, 0.03, 0.005])
+    p = np.array([0.01, 0.04, 0.03, 0.005])
     assert statistics.holm(p).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    many = np.random.default_rng(0).random(30) ** 4
+    assert statistics.holm(many) == pytest.approx(multipletests(many, method="holm")[1])
 
 
 def test_equal_cells_do_not_differ() -> None:

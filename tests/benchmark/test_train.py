@@ -91,7 +91,7 @@ def test_every_image_once_an_epoch_in_a_new_order() -> None:
 
 def test_weight_decay_on_weights_only(cnn: Backbone) -> None:
     attention = TTAME(cnn).attention
-    decayed, free = train.sgd(attention, RECIPE).param_groups
+    decayed, free = train.build_optimiser(attention, RECIPE).param_groups
     names = {id(p): name for name, p in attention.named_parameters()}
     assert decayed["weight_decay"] == 5e-4
     assert free["weight_decay"] == 0

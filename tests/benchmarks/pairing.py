@@ -19,6 +19,13 @@ def synchronised(work: Callable[[], Any]) -> Any:
     return result
 
 
+def seconds_of(work: Callable[[], Any]) -> float:
+    """How long `work` takes until it is there."""
+    start = time.perf_counter()
+    synchronised(work)
+    return time.perf_counter() - start
+
+
 def paired(
     benchmark: BenchmarkFixture,
     group: str,
@@ -36,9 +43,7 @@ def paired(
     seconds: list[float] = []
 
     def other() -> None:
-        start = time.perf_counter()
-        synchronised(theirs)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(seconds_of(theirs))
 
     benchmark.pedantic(lambda: synchronised(ours), setup=other, rounds=rounds, iterations=1)
     own = benchmark.stats.stats.data

@@ -28,13 +28,16 @@ FAST: dict[str, dict[str, Any]] = {
 }
 """Settings that keep the test short; other explainers run with their defaults."""
 
+REAL = FAST | {"occlusion": {"window": 56, "stride": 56}}
+"""The same for networks that are not tiny."""
 
 SUPPORTED = [(n, family) for n in methods.names() for family in sorted(methods.load(n).families)]
 
 
 def case(name: str, backbone: Backbone, pixels: Tensor) -> Case:
     targets = torch.tensor([0, 3, 3])[: len(pixels)]
-    return Case(methods.load(name), backbone, pixels, targets, FAST.get(name, {}))
+    settings = FAST if backbone.size < 100 else REAL
+    return Case(methods.load(name), backbone, pixels, targets, settings.get(name, {}))
 
 
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)

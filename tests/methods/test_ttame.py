@@ -9,7 +9,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from methods import Backbone
-from methods._attention import AttentionMechanism, area, masked_images, smoothness
+from methods._attention import (
+    AttentionMechanism,
+    SelfAttention,
+    area,
+    heads,
+    masked_images,
+    smoothness,
+)
 from methods.ttame import TTAME
 
 
@@ -172,3 +179,71 @@ def test_gain_scales_the_fuser_and_no_map_before_training(cnn: Backbone, pixels:
     assert torch.equal(plain.attention.convs[0].weight, small.attention.convs[0].weight)
     targets = torch.tensor([0, 1, 2])
     assert torch.allclose(plain(pixels, targets), small(pixels, targets), atol=1e-5)
+
+
+def test_variants_of_a_branch_by_hand() -> None:
+    torch.manual_seed(0)
+    feature = torch.randn(2, 3, 4, 4)
+    plain = AttentionMechanism([3], 5, skip=False, batch_norm=False, activation="sigmoid").eval()
+    weight, bias = plain.convs[0].weight[:, :, 0, 0], plain.convs[0].bias
+    by_conv = torch.einsum("oi,bihw->bohw", weight, feature) + bias[None, :, None, None]  # type: ignore[index]
+    assert torch.allclose(plain.fused([feature]), 1 / (1 + (-by_conv).exp()), atol=1e-6)
+    assert not [name for name in plain.state_dict() if name.startswith("bns")]
+
+
+def test_self_attention_by_hand() -> None:
+    """One head: softmax(Q K / sqrt(C)) V over the places of the layer-normed features."""
+    torch.manual_seed(0)
+    mechanism, feature = SelfAttention([6], 5).eval(), torch.randn(2, 6, 3, 4)
+    own = mechanism.attentions[0]
+    x = feature.flatten(2).transpose(1, 2)
+    x = (x - x.mean(-1, keepdim=True)) / (x.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+    q, k, v = (x @ own.in_proj_weight.T + own.in_proj_bias).chunk(3, dim=-1)
+    mixed = (q @ k.transpose(1, 2) / 6**0.5).softmax(-1) @ v
+    mixed = mixed @ own.out_proj.weight.T + own.out_proj.bias
+    expected = (mixed.transpose(1, 2).view(2, 6, 3, 4) + feature).clamp_min(0)
+    assert torch.allclose(mechanism.fused([feature]), expected, atol=1e-5)
+
+
+def test_heads_divide_the_channels() -> None:
+    assert [heads(c) for c in (768, 160, 64, 12, 67)] == [12, 2, 1, 1, 1]
+
+
+def test_diagonal_masking_is_random_masking_of_single_images(cnn: Backbone, pixels: Tensor) -> None:
+    labels = torch.tensor([1, 4, 2])
+    diagonal = TTAME(cnn, masking="diagonal")
+    together = diagonal.losses(pixels, labels)
+    random = TTAME(cnn)
+    alone = [random.losses(pixels[i : i + 1], labels[i : i + 1]) for i in range(3)]
+    for name, value in together.items():
+        assert torch.allclose(value, torch.stack([one[name] for one in alone]).mean(), rtol=1e-4)
+    assert not torch.allclose(together["area"], random.losses(pixels, labels)["area"], rtol=1e-4)
+
+
+def test_a_normalised_arrangement_masks_what_the_network_sees(
+    cnn: Backbone, pixels: Tensor
+) -> None:
+    masks = torch.rand(3, 4, 4)
+    resized = F.interpolate(masks[:, None], size=(32, 32), mode="bilinear")
+    normalised = (pixels - cnn.mean) / cnn.std
+    found = TTAME(cnn, arrangement="normalised").masked_logits(pixels, masks)
+    assert torch.allclose(found, cnn.network(normalised * resized), atol=1e-5)
+    raw = TTAME(cnn).masked_logits(pixels, masks)
+    assert torch.equal(raw, cnn(masked_images(pixels, masks)))
+    # "renormalize" of the reference: undo the normalisation, mask, normalise.
+    again = ((normalised * cnn.std + cnn.mean) * resized - cnn.mean) / cnn.std
+    assert torch.allclose(raw, cnn.network(again), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("setting", "choices"),
+    [
+        ("branch", "convolution, self_attention"),
+        ("activation", "relu, sigmoid"),
+        ("masking", "random, diagonal"),
+        ("arrangement", "raw, normalised"),
+    ],
+)
+def test_unknown_variants_are_refused(cnn: Backbone, setting: str, choices: str) -> None:
+    with pytest.raises(ValueError, match=f"{setting} is 'other': expected one of {choices}"):
+        TTAME(cnn, **{setting: "other"})  # type: ignore[arg-type]
