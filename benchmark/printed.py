@@ -179,8 +179,11 @@ def ablation_table(table: pd.DataFrame, known: Known, params: Params) -> pd.Data
 def rank_table(table: pd.DataFrame, known: Known, labels: dict[str, str]) -> pd.DataFrame:
     """Mean ranks at the measures of RANKED, a row an explainer, and the critical difference.
 
-    Ranks within the critical difference of the best are marked as tied.
+    Ranks within the critical difference of the best are marked as tied. A single explainer has no
+    ranks, and the table no rows.
     """
+    if table.empty:
+        return pd.DataFrame()
     shown = columns(table, RANKED, known)
     difference = table["critical_difference"].iloc[0]
     rows = []

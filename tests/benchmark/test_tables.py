@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy.stats import norm
 
-from benchmark import measures, params, printed, readme, sources, store, tables
+from benchmark import measures, params, printed, readme, sources, statistics, store, tables
 from benchmark.measures import Known, Measure
 from benchmark.params import Tables
 from benchmark.rendering import Entry
@@ -201,6 +201,11 @@ def test_rank_table_closes_with_the_critical_difference(known: Known) -> None:
     assert found["Explainer"].tolist() == ["A", "B", "C", "critical difference"]
     assert [cell.value for cell in found["AD 50 %"]] == ["1.25", "1.50", "1.75", "0.34"]
     assert [cell.mark for cell in found["AD 50 %"]] == ["best", "tied", "", ""]
+
+
+def test_a_single_explainer_has_no_rank_table(known: Known) -> None:
+    one = statistics.ranks({"a": pd.DataFrame()}, {}, 0.95).assign(backbone="net")
+    assert printed.rank_table(one, known, {"a": "A"}).empty
 
 
 def published(folder: Path, text: str) -> Path:
