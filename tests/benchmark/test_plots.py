@@ -14,7 +14,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from PIL import Image
+from PIL import Image, ImageColor
 from skimage.color import rgb2lab
 
 from benchmark import params, plots, store
@@ -275,6 +275,8 @@ def test_large_figures_have_few_colours_and_photographs_are_jpeg(
     with Image.open(io.BytesIO(small)) as image, Image.open(io.BytesIO(full)) as before:
         assert image.size == before.size
         assert image.mode == "P"
+        exact = set(zip(*[iter(image.getpalette() or [])] * 3, strict=True))
+        assert exact >= {ImageColor.getrgb(colour) for colour, _ in plots.STYLES.values()}
     drawn = plots.svg(pictures(3)).decode()
     assert drawn.count("data:image/jpeg;base64,") == 2
     assert "image/png" not in drawn
