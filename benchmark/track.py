@@ -22,6 +22,7 @@ import pandas as pd
 import torch
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 
 from benchmark import plots, runtime, store
@@ -286,20 +287,29 @@ def over_commits(params: Params, found: dict[str, Figures]) -> Figure:
     Those of the largest batch; one line an explainer.
     """
     cells = {b: plots.described(params, b) for b in next(reversed(found.values()))}
-    kinds = list(dict.fromkeys(kind for table in cells.values() for kind in table["kind"]))
+    present = {kind for table in cells.values() for kind in table["kind"]}
+    kinds = [kind for kind in plots.STYLES if kind in present]
     figure, axes = plots.canvas(
         len(cells), len(kinds), 5.2 * len(cells), max(plots.WIDTH, 2.6 * len(kinds)), sharex=True
     )
     for row, (backbone, explainers) in zip(axes, cells.items(), strict=True):
         for axis, kind in zip(row, kinds, strict=True):
             own = explainers[explainers["kind"] == kind]
+            axis.set_visible(len(own) > 0)
             for i, (name, label) in enumerate(zip(own["explainer"], own["label"], strict=True)):
                 values = [largest(figures, backbone, name) for figures in found.values()]
                 colour, marker = (c[i % len(c)] for c in (plots.LINES, plots.MARKERS))
                 axis.plot(values, marker=marker, color=colour, label=label)
-            axis.set(yscale="log", title=kind, xlim=(-0.5, len(found) - 0.5))
+            axis.set(yscale="log", xlim=(-0.5, len(found) - 0.5))
+            axis.set_title(kind, color=plots.STYLES[kind][0], fontweight="bold")
+            low, high = axis.get_ylim()
+            axis.set_ylim(low / 1.5, high * 1.5)
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_minor_locator(NullLocator())
+            axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axis.set_xticks(range(len(found)), list(found), rotation=60)
-            axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False)
+            if len(own):
+                axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.38), frameon=False)
         row[0].set_ylabel(f"{backbone}: bare forward passes")
     return figure
 
