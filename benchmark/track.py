@@ -309,7 +309,8 @@ def over_commits(params: Params, found: dict[str, Figures]) -> Figure:
             axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axis.set_xticks(range(len(found)), list(found), rotation=60)
             if len(own):
-                axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.38), frameon=False)
+                below = -0.38 if axis in axes[-1] else -0.1  # the commits stand under the last row
+                axis.legend(loc="upper center", bbox_to_anchor=(0.5, below), frameon=False)
         row[0].set_ylabel(f"{backbone}: bare forward passes")
     return figure
 
