@@ -5,19 +5,20 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help repro imagenet imagenette test runtime runtime-compare speed distill lint types lock-check profiles requirements clean
+.PHONY: help repro imagenet imagenette test slow status runtime runtime-compare speed distill lint types fresh profiles requirements clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 
 repro: $(INSTALLED) ## the main job: every result on the embedded sample
+	python -m benchmark.check
 	dvc repro
-	python -m benchmark.readme
+	python -m benchmark readme
 
 imagenet: $(INSTALLED) ## the paper's scale: make imagenet DATA=/path/to/ImageNet
 	@test -d "$(DATA)" || \
 	  { echo "imagenet: DATA is '$(DATA)': expected the folder of ImageNet, DATA=/path"; exit 1; }
-	cd profiles/imagenet && python -m benchmark.index "$(abspath $(DATA))" \
+	cd profiles/imagenet && python -m benchmark index "$(abspath $(DATA))" \
 	  && BENCHMARK_IMAGES="$(abspath $(DATA))" dvc repro
 
 runtime-compare: REV = HEAD~1
@@ -25,25 +26,32 @@ imagenette: DATA = profiles/imagenette/data/imagenette2
 imagenette: $(INSTALLED) ## ten classes of ImageNet on the paper's networks; downloads 1.5 GB
 	test -d $(DATA)/val || python -c "from torchvision.datasets import Imagenette; \
 	  Imagenette('profiles/imagenette/data', download=True)"
-	cd profiles/imagenette && python -m benchmark.index "$(abspath $(DATA))" \
+	cd profiles/imagenette && python -m benchmark index "$(abspath $(DATA))" \
 	  && BENCHMARK_IMAGES="$(abspath $(DATA))" dvc repro
 
 test: $(INSTALLED) ## the tests
-	pytest
+	python -m pytest -n auto -m "not slow"
 
-runtime: $(INSTALLED) ## time every explainer, and keep this machine's figures (five minutes, idle machine)
-	python -m benchmark.track record
+slow: $(INSTALLED) ## the tests that take minutes
+	python -m pytest -n auto -m slow
+
+status: $(INSTALLED) ## which results are fresh, and why the others are not
+	python -m benchmark status
+
+runtime: $(INSTALLED) ## time every explainer anew, and keep this machine's figures (ten minutes, idle machine)
+	python -m benchmark.runtime --again
+	python -m benchmark track record
+	dvc repro
 
 runtime-compare: $(INSTALLED) ## what became slower since a commit: make runtime-compare REV=HEAD~1
-	python -m benchmark.track compare "$(REV)"
+	python -m benchmark track compare "$(REV)"
 
 speed: $(INSTALLED) ## compare with other libraries in one run, on an idle machine (ten minutes)
-	python -m benchmark.speed
-	python -m benchmark.readme
+	python -m benchmark speed
+	python -m benchmark readme
 
 distill: $(INSTALLED) ## train the sample's transformer anew (an hour), then everything that depends on it
-	python -m benchmark.distill
-	dvc commit --force pipeline/distill/dvc.yaml:distill
+	python data/sample/distill.py
 	dvc repro
 
 lint: $(INSTALLED) ## ruff, formatting and rules
@@ -53,15 +61,11 @@ lint: $(INSTALLED) ## ruff, formatting and rules
 types: $(INSTALLED) ## mypy, strict
 	mypy
 
-lock-check: $(INSTALLED) ## dvc.lock belongs to the committed pipeline
-	@dvc repro --quiet sources
-	@dvc repro --dry --allow-missing > $(VENV)/dry.log 2>&1 || (cat $(VENV)/dry.log; exit 1)
-	@if grep 'Running stage' $(VENV)/dry.log; then \
-	  echo 'dvc.lock is older than the pipeline: run make repro and commit its results'; exit 1; fi
+fresh: $(INSTALLED) ## the committed results are of the committed code and parameters
+	python -m benchmark status --check
 
 profiles: ## copy the sample's pipeline into the other profiles
-	for profile in profiles/*; do cp dvc.yaml $$profile/; for stage in explain evaluate randomise; do \
-	  cp pipeline/$$stage/dvc.yaml $$profile/pipeline/$$stage/; done; done
+	for profile in profiles/*; do cp dvc.yaml .dvcignore $$profile/; done
 
 requirements: $(INSTALLED) ## resolve requirements.txt anew
 	uv pip compile --universal --quiet --extra dev --no-header --no-annotate --no-emit-index-url \

@@ -1,24 +1,12 @@
-"""The pipeline: one module a DVC stage.
+"""The pipeline: a file here is a stage, a folder is what stages are made of.
 
-They run in the order of dvc.yaml:
+Stages run in the order of dvc.yaml: check -> images -> train -> explain -> evaluate, randomise,
+ablate, runtime -> tables -> plots -> page. They are thin: they ask the store what is due, read, let
+the engine work, and write. No module imports a stage.
 
-subset -> train -> explain -> evaluate -> tables -> plots -> page
-
-with randomise, ablate and runtime beside them. Before them, sources lists the files each is made
-of; distill, once, trained the sample's transformer.
-
-Instead of subset, which composes the sample, the other profiles have photographs, which decodes
-what index has listed.
-
-Helpers: params (params.yaml, validated), store (every path and file format), backbones (names to
-networks), images (splits of images), decoding (photographs from files), compose (cut-outs on
-backgrounds), statistics (of per-image scores), measures (what the scores are), printed (which
-tables people read), rendering (a table as CSV, Markdown and LaTeX), stage (one way to run a stage),
-devices (precision and memory), processes (who they are and what they share), parallel (a training
-step of several), warm (a process that has the libraries loaded).
-
-Outside the pipeline: compare scores an explainer of one's own among the stored results, track keeps
-and compares the runtime over commits, plan says what a profile will take, layers suggests the
-layers of a network, convert reads the authors' checkpoints, speed compares with other libraries,
-readme copies the generated tables into README.md.
+    core      parameters, cells and their keys, the store, stages, processes: no computation
+    data      images: composed, or decoded; splits; seeds
+    engine    the loops of training, explaining, scoring and randomising; devices
+    report    statistics, measures, printed tables, figures, the page
+    commands  what a person runs beside the pipeline, `python -m benchmark NAME`
 """

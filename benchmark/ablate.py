@@ -1,65 +1,193 @@
-"""One variant of the ablation study: train it, explain with it, score it, seed by seed."""
+"""The ablation study on one backbone: train, explain with and score variants, seed by seed."""
 
-import pandas as pd
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
-from benchmark import backbones, evaluate, explain, processes, store, train
-from benchmark.images import read_split
-from benchmark.params import Params, Variant
-from benchmark.stage import run_shared
-from methods import Backbone
+from benchmark.core import processes, results
+from benchmark.core.cells import NOT_COMPARED, Project
+from benchmark.core.params import Cell, Params
+from benchmark.core.stage import announce_training, run_shared
+from benchmark.core.store import Key, Result, Shelf, Unfinished
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from benchmark.data.splits import Split
+    from methods import Backbone
 
 
-def main(params: Params, variant: str) -> None:
-    """Write the scores of a variant of params.yaml, with a column `seed`."""
-    spec: Variant = params.entry("ablation", variant)
-    backbone = backbones.build(spec.backbone, params.backbones[spec.backbone])
-    finished = unfinished(params, variant, None)
-    seeds = range(params.seed, params.seed + params.ablate.seeds)
-    for seed in seeds:
-        path = finished.path(f"{seed}.csv")
-        if not path.exists():
-            work = unfinished(params, variant, seed)
-            scores = scored(params, variant, backbone, seed, work).assign(seed=seed)
-            if processes.first():
-                name = variant.removeprefix(f"{spec.backbone}-")
-                evaluate.write(path, scores, spec.backbone, name)
-            work.done()
+class Variant:
+    """A variant of the study: what is to be made of it, and what of that is there.
+
+    Args:
+        project: parameters and keys.
+        name: of the variant.
+        cell: its settings and recipe.
+        scored: the shelf of scores.
+        trained: the shelf of states.
+    """
+
+    def __init__(
+        self, project: Project, name: str, cell: Cell, scored: Shelf, trained: Shelf
+    ) -> None:
+        self.name, self.cell = name, cell
+        self.scores = project.variant_scores(name, cell)
+        self.states = {seed: project.variant_state(name, cell, seed) for seed in project.seeds()}
+        self.why = scored.why(self.scores)
+        self.untrained = {seed: w for seed, made in self.states.items() if (w := trained.why(made))}
+        recorded = scored.records.get(name, {}).get("training", {})
+        keys = {str(seed): made.key for seed, made in self.states.items()}
+        self.same_training = keys.keys() == recorded.keys() and not any(
+            key.differences(Key(**recorded[seed]), NOT_COMPARED) for seed, key in keys.items()
+        )
+        self.has_rows = name in scored.records and scored.is_whole(self.scores)
+
+    @property
+    def outdated(self) -> bool:
+        """Whether its rows are of older code or settings, and the states to renew them are away."""
+        return bool(self.why and self.untrained and self.same_training and self.has_rows)
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """The keys of its states, as they are recorded beside its scores."""
+        return {str(seed): asdict(made.key) for seed, made in self.states.items()}
+
+
+def main(params: Params, backbone: str, anew: bool = False) -> None:
+    """Write the scores of the variants of a backbone that are due, with a column `seed`.
+
+    Trained states are in the DVC cache. In a clone without them a variant whose training would be
+    the same keeps the rows of the commit, marked as older, unless `anew` asks for them.
+    """
+    project = Project(params)
+    scored = Shelf(results.ABLATION / backbone)
+    trained = Shelf(results.VARIANTS / backbone, but=NOT_COMPARED)
+    variants = [
+        Variant(project, name, cell, scored, trained)
+        for name, cell in project.variants(backbone).items()
+    ]
+    processes.wait()
+    older = [variant for variant in variants if variant.outdated and not anew]
+    todo = [variant for variant in variants if variant.why and variant not in older]
+    if todo:
+        study(project, backbone, todo, scored, trained)
     if processes.first():
-        tables = [store.read_ablation(finished.path(f"{seed}.csv")) for seed in seeds]
-        store.write_csv(store.ablation_path(variant), pd.concat(tables))
-    finished.done()
+        for variant in older:
+            scored.records[variant.name]["older"] = variant.why
+        if older:
+            names = ", ".join(variant.name for variant in older)
+            print(
+                f"ablate: {backbone} keeps the rows of {names}: their states are not here; "
+                f"`python -m benchmark.ablate {backbone} --anew` trains them"
+            )
+            scored.write()
+        scored.prune([variant.scores for variant in variants])
+        trained.prune([made for variant in variants for made in variant.states.values()])
 
 
-def unfinished(params: Params, variant: str, seed: int | None) -> store.Work:
-    """The work on a variant: of one seed, or (None) the scores of the seeds that are finished."""
-    spec = params.ablation[variant]
-    settings = [variant, params.seed, spec, params.backbones[spec.backbone], params.ablate]
-    splits = (store.split_path(split) for split in ("train", "validation", "evaluation"))
-    return store.Work(
-        "ablate",
-        [seed, *settings, params.explain, params.evaluate, params.mode],
-        [*splits, spec.needs],
+def study(
+    project: Project, backbone: str, todo: list[Variant], scored: Shelf, trained: Shelf
+) -> None:
+    """Train what is not trained, and score."""
+    import pandas as pd
+
+    from benchmark.data.splits import read_split
+    from benchmark.engine.devices import device
+    from methods import build_backbone
+
+    params = project.params
+    network = build_backbone(backbone, device=device(), **params.backbones[backbone].spec)
+    evaluation = read_split(results.SPLITS, "evaluation")
+    for variant in todo:
+        train_variant(project, variant, network, trained)
+        made = project.variant_scores(variant.name, variant.cell)  # with the states' digests
+        label = f"ablate {backbone}/{variant.name}"
+        works = {
+            seed: Unfinished(f"{label}/{seed}", made.key, s.key)
+            for seed, s in variant.states.items()
+        }
+        tables = []
+        for seed, state in variant.states.items():
+            scores = score(project, variant.cell, seed, state, network, evaluation, works[seed])
+            tables.append(scores.assign(seed=seed))
+        if processes.first():
+            table = pd.concat(tables)
+            results.write_scores(made.files[0], table, backbone, variant.name)
+            scored.record([made], training=variant.training)
+        for work in works.values():
+            work.forget()
+
+
+def train_variant(project: Project, variant: Variant, network: "Backbone", shelf: Shelf) -> None:
+    """Train the states of a variant that are due; weights and batches are of its seed."""
+    if not variant.untrained:
+        return
+    from benchmark.data.splits import read_split, read_training
+    from benchmark.engine import training
+
+    cell = variant.cell
+    name = cell.load or cell.explainer
+    splits = read_training(results.SPLITS), read_split(results.SPLITS, "validation")
+    scratch = training.build_trainable(name, network, cell.settings)
+    seconds = training.seconds_of_training(scratch, cell.recipe, len(splits[0]))
+    whole = f"{cell.backbone}/{variant.name}"
+    why = sorted({reason for reasons in variant.untrained.values() for reason in reasons})
+    announce_training(whole, why, seconds * len(variant.untrained))
+    for seed in variant.untrained:
+        made = variant.states[seed]
+        work = Unfinished(f"train {whole}/{seed}", made.key)
+        explainer, _ = training.train(
+            name,
+            network,
+            cell.settings | {"seed": seed},
+            cell.recipe,
+            splits,
+            seed=seed,
+            work=work,
+            label=work.label,
+        )
+        if processes.first():
+            state = explainer.attention.state_dict()
+            results.write_tensors(made.files[0], state, project.provenance(cell))
+            shelf.record([made])
+        work.forget()
+    processes.wait()
+
+
+def score(
+    project: Project,
+    cell: Cell,
+    seed: int,
+    state: Result,
+    network: "Backbone",
+    split: "Split",
+    work: Unfinished,
+) -> "pd.DataFrame":
+    """The scores of a variant that was trained with `seed`, by the metrics of the paper."""
+    from benchmark.engine import explaining, scoring
+
+    params = project.params
+    settings = cell.settings | {"seed": seed}
+    name = cell.load or cell.explainer
+    explainer = explaining.assemble(name, network, settings, state.files[0])
+    pieces = work.pieces(
+        explaining.piece_names(split, params.explain.batch_size),
+        lambda batch: explaining.explain_batch(
+            explainer, split.images(batch), count_nan=params.explain.nan_maps == "count"
+        ),
     )
-
-
-def scored(
-    params: Params, variant: str, backbone: Backbone, seed: int, work: store.Work
-) -> pd.DataFrame:
-    """Scores of a variant that was trained with `seed`, of its initial weights and its batches."""
-    spec = params.ablation[variant]
-    settings = spec.settings | {"seed": seed}
-    explainer = train.build(spec.model_copy(update={"settings": settings}), backbone)
-    label = f"{variant}, seed {seed}"
-    train.fit(explainer, params.recipe(variant), seed=seed, work=work, label=label)
-    split = read_split("evaluation")
-    maps, _ = explain.explain(explainer, split, params.explain, work, label)
-    suite = evaluate.build_suite(params.evaluate, params.mode, backbone, trained=True)
-    seeds = evaluate.image_seeds(params.seed, split)
-    view = evaluate.View(params.mode, [metric for metric in suite if metric.in_reference], maps)
+    maps = explaining.joined_maps(pieces)
+    suite = scoring.build_suite(project.reference_metrics(), params.mode, network, trained=True)
+    views = [scoring.View(params.mode, suite, maps)]
+    seeds = scoring.image_seeds(params.seed, split)
     size = params.evaluate.batch_size
-    (scores,) = evaluate.evaluate([view], backbone, split, seeds, size, work, label)
-    return scores
+    found = work.streamed(
+        scoring.blocks(split, views),
+        lambda todo: scoring.score(views, network, split, seeds, size, todo.values()),
+        "block",
+    )
+    return scoring.joined_scores(found, network)
 
 
 if __name__ == "__main__":
-    run_shared(main, "variant")
+    run_shared(main, "backbone", "--anew")

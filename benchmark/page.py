@@ -1,289 +1,75 @@
-"""One file to look at: tables, figures, and a browser of the evaluation images.
+"""Write results/index.html: tables, figures and a browser of the evaluation images in one file."""
 
-What the browser shows are the very images that AD, IC and ROAD saw, made again by the metrics from
-the stored maps and seeds, and scaled down. The file needs nothing beside it and no network.
-"""
+from typing import TYPE_CHECKING, Any
 
-import base64
-import io
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, NamedTuple
+from benchmark.core import results
+from benchmark.core.cells import Project
+from benchmark.core.params import Params
+from benchmark.core.stage import run
+from benchmark.core.store import WORK, Result, Shelf
 
-import jinja2
-import matplotlib as mpl
-import numpy as np
-import pandas as pd
-import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor
+if TYPE_CHECKING:
+    from benchmark.data.splits import Split
+    from benchmark.report.browser import Cell
 
-from benchmark import backbones, evaluate, plots, store
-from benchmark.images import Split, read_split
-from benchmark.params import Params
-from benchmark.printed import CAPTIONS
-from benchmark.stage import run
-from methods import Backbone
-from metrics import MODES, Perturbation
-from metrics.confidence import KEPT
-from metrics.road import REMOVED
-
-TEMPLATE = Path(__file__).with_name("page.html.jinja")
-
-PHOTOGRAPH = 224
-"""Side of the photographs under the maps, in pixels."""
-
-COLOURS = "inferno"
-"""Matplotlib's colours of the maps: perceptually uniform."""
-
-SHOWN = ("ttame", "gradcam", "rise", "centre_gaussian")
-"""Explainers that the browser shows at first, as far as a backbone has them."""
-
-SCORED = {
-    "average_drop": "AD",
-    "increase_in_confidence": "IC",
-    "road_morf": "ROAD MoRF",
-    "road_lerf": "ROAD LeRF",
-}
-"""Per-image scores in the browser, with their labels."""
-
-
-class Cell(NamedTuple):
-    """An explainer on a backbone, with the files of its maps and scores."""
-
-    backbone: str
-    explainer: str
-    label: str
-    kind: str
-    maps: Path
-    scores: Path
-    trained: bool
-
-
-class Table(NamedTuple):
-    """A table of texts; a cell is its text, its interval and its mark."""
-
-    backbone: str
-    caption: str
-    headings: list[str]
-    rows: list[list[tuple[str, str, str]]]
+PARTS = WORK / "page"
+"""What was drawn for each cell; made anew where it is missing."""
 
 
 def main(params: Params) -> None:
-    """Write results/index.html."""
-    write(store.PAGE, params, list(cells_of(params)), list(tables_of(params)), figures_of())
+    """Write the page, if anything that it shows has changed."""
+    project = Project(params)
+    shelf = Shelf(PARTS)
+    if not shelf.due([project.page()]):
+        return
+    from benchmark.data.splits import read_split
+    from benchmark.report import browser
+
+    split = read_split(results.SPLITS, "evaluation").first(params.page.images)
+    cells: dict[str, Any] = {}
+    for backbone in params.backbones:
+        drawn = {c.explainer: (c, part_of(project, c)) for c in browser.cells_of(project, backbone)}
+        draw_parts(project, backbone, drawn, split, shelf)
+        cells[backbone] = {n: results.read_json(made.files[0]) for n, (_, made) in drawn.items()}
+    tables = [t for backbone in params.backbones for t in browser.tables_of(project, backbone)]
+    text = browser.render(project, cells, tables, browser.figures_of(), split)
+    results.write_text(results.PAGE, text)
+    shelf.record([project.page()])
 
 
-def write(
-    path: Path,
-    params: Params,
-    cells: list[Cell],
-    tables: list[Table],
-    figures: list[tuple[str, str]],
+def part_of(project: Project, cell: "Cell") -> Result:
+    """What the page shows of a cell: its maps and what the metrics saw, and scores."""
+    params = project.params
+    data = {"maps": cell.maps, "scores": cell.scores}
+    data["evaluation"] = results.split_path("evaluation")
+    chosen = {n: params.evaluate.metrics.get(n) for n in ("confidence", "road")}
+    parameters = [params.seed, params.mode, params.page, chosen, cell.label, cell.kind]
+    modules = ["benchmark.report.browser", "metrics.confidence", "metrics.road"]
+    name = f"{cell.backbone}-{cell.explainer}"
+    key = project.key(modules, [*parameters, cell.trained], data, cell.backbone)
+    return Result(name, key, (PARTS / f"{name}.json",))
+
+
+def draw_parts(
+    project: Project,
+    backbone: str,
+    drawn: "dict[str, tuple[Cell, Result]]",
+    split: "Split",
+    shelf: Shelf,
 ) -> None:
-    """Write a page.
+    """Draw the parts of a backbone that are due."""
+    from benchmark.report import browser
+    from methods import build_backbone
 
-    Args:
-        path: of the page.
-        params: mode, seed, metrics and the page's settings.
-        cells: what the browser shows.
-        tables: in their order.
-        figures: caption and data URI of each.
-    """
-    split = read_split("evaluation").first(params.page.images)
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # explainers in their order
-    template = environment.from_string(TEMPLATE.read_text())
-    browser = browser_of(params, cells, split)
-    text = template.render(
-        params=params,
-        backbones=list(dict.fromkeys(table.backbone for table in tables)),
-        tables=tables,
-        figures=figures,
-        browser=browser,
-        kinds={kind: colour for kind, (colour, _) in plots.STYLES.items()},
-        scored=SCORED,
-        runtime=about_runtime(),
-    )
-    store.write_text(path, text)
-
-
-def cells_of(params: Params) -> Iterator[Cell]:
-    """The cells of params.yaml, those of a kind together."""
-    for backbone in dict.fromkeys(cell.backbone for cell in params.cells.values()):
-        for own in plots.described(params, backbone).itertuples():
-            yield Cell(
-                backbone,
-                own.explainer,
-                own.label,
-                own.kind,
-                store.maps_path(backbone, own.explainer),
-                store.scores_path(backbone, own.explainer),
-                f"{backbone}-{own.explainer}" in params.heads,
-            )
-
-
-def tables_of(params: Params) -> Iterator[Table]:
-    """Every printed table of results/tables/, and the runtime of every backbone."""
-    medians = store.read_json(store.RUNTIME / "medians.json")
-    for backbone in dict.fromkeys(cell.backbone for cell in params.cells.values()):
-        for name, caption in CAPTIONS.items():
-            path = store.TABLES / backbone / f"{name}.csv"
-            if path.is_file():
-                yield as_table(backbone, caption, pd.read_csv(path, dtype=str).fillna(""))
-        labels = plots.described(params, backbone).set_index("explainer")["label"]
-        yield as_table(backbone, "Runtime and memory", runtime_table(medians[backbone], labels))
-
-
-def as_table(backbone: str, caption: str, table: pd.DataFrame) -> Table:
-    """A table as rendering.plain has it: a column may be followed by its intervals and marks."""
-    parts = (" interval", " mark")
-    headings = [str(c) for c in table.columns if not str(c).endswith(parts)]
-    empty = pd.Series("", index=table.index)
-    columns = [
-        [table[heading], *(table.get(f"{heading}{part}", empty) for part in parts)]
-        for heading in headings
-    ]
-    rows = [
-        [(value[i], interval[i], mark[i]) for value, interval, mark in columns]
-        for i in range(len(table))
-    ]
-    return Table(backbone, caption, headings, rows)
-
-
-def runtime_table(medians: dict[str, dict[str, float]], labels: pd.Series) -> pd.DataFrame:
-    """The figures of results/runtime/medians.json, a row an explainer."""
-    rows = []
-    for explainer, values in medians.items():
-        row = {"Explainer": labels.get(explainer, "bare forward pass")}
-        for name, value in values.items():
-            figure, _, size = name.rpartition("_")
-            unit = {"seconds": "seconds", "ratio": "forward passes", "peak_mb": "peak MB"}
-            if figure in unit:
-                row[f"{unit[figure]}, {size} image{'s' if size != '1' else ''}"] = f"{value:.3g}"
-            elif figure == "images":
-                row[f"images {size}"] = f"{value:g}"
-        rows.append(row)
-    return pd.DataFrame(rows).fillna("")
-
-
-def about_runtime() -> str:
-    """The machine on which the runtime was measured."""
-    info = store.read_json(store.RUNTIME / "raw.json")["machine_info"]
-    device = info["cpu"].get("brand_raw", info["machine"])
-    device = device if info["device"] == "cpu" else info["device"]
-    return f"{device}, {info['cores']} cores, {info['threads']} threads, torch {info['torch']}"
-
-
-def figures_of() -> list[tuple[str, str]]:
-    """The figures of results/plots/: caption and data URI."""
-    return [
-        (path.stem.replace("_", " "), uri(path.read_bytes(), "png"))
-        for path in sorted(store.PLOTS.glob("*.png"))
-    ]
-
-
-def browser_of(params: Params, cells: list[Cell], split: Split) -> dict[str, Any]:
-    """What the browser of the images needs, for JSON."""
-    photographs = split.images(slice(len(split)))
-    found: dict[str, Any] = {
-        "photographs": [webp(p, params.page.quality + 30) for p in scaled(photographs, PHOTOGRAPH)],
-        "names": [f"{i}: {name}" for i, name in enumerate(names_of(split), start=1)],
-        "side": params.page.side,
-        "kept": levels(params, "confidence", "kept", KEPT),
-        "removed": levels(params, "road", "removed", REMOVED),
-        "colours": (mpl.colormaps[COLOURS](np.arange(256))[:, :3] * 255).astype(int).tolist(),
-        "shown": SHOWN,
-        "backbones": {},
-    }
-    for backbone in dict.fromkeys(cell.backbone for cell in cells):
-        network = backbones.build(backbone, params.backbones[backbone])
-        own = [cell for cell in cells if cell.backbone == backbone]
-        found["backbones"][backbone] = {
-            cell.explainer: {
-                "label": cell.label,
-                "kind": cell.kind,
-                "sprites": sprites(params, cell, network, split, photographs),
-                "scores": scores_of(cell, split),
-            }
-            for cell in own
-        }
-    return found
-
-
-def names_of(split: Split) -> list[str]:
-    """What is written below the images: the class, where the split knows its name."""
-    return [str(name) for name in split.table.get("class_name", split.table["id"])]
-
-
-def levels(params: Params, metric: str, key: str, default: Iterable[float]) -> list[float]:
-    """The levels of a metric; none if it is not in params.yaml."""
-    if metric not in params.evaluate.metrics:
-        return []
-    return list(params.evaluate.metrics[metric].get(key, default))
-
-
-def scores_of(cell: Cell, split: Split) -> dict[str, dict[str, list[float]]]:
-    """The per-image scores of a cell: measure to level to a value an image."""
-    table = store.read_scores(cell.scores)
-    table = table[table["metric"].isin(SCORED)]
-    found: dict[str, dict[str, list[float]]] = {}
-    for (metric, level), own in table.groupby(["metric", "level"]):
-        values = own.set_index("image")["value"].loc[split.ids]
-        found.setdefault(metric, {})[f"{level:g}"] = [float(f"{v:.4g}") for v in values]
-    return found
-
-
-def sprites(
-    params: Params, cell: Cell, backbone: Backbone, split: Split, photographs: Tensor
-) -> list[str]:
-    """For each image one picture of tiles side by side: the map, and what the metrics saw."""
-    native = torch.from_numpy(store.read_array(cell.maps)[: len(split)])
-    seeds = evaluate.image_seeds(params.seed, split)
-    maps = MODES[params.mode](native, photographs.shape[2:], seeds)
-    tiles = [maps.resized[:, None, None].expand(-1, -1, 3, -1, -1)]
-    tiles += [metric.perturb(photographs, maps) for metric in suite(params, backbone, cell)]
-    every = torch.cat(tiles, dim=1)
-    small = scaled(every.flatten(0, 1), params.page.side).unflatten(0, every.shape[:2])
-    strips = small.permute(0, 2, 3, 1, 4).flatten(3)  # tiles (V) beside each other
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(lambda strip: webp(strip, params.page.quality), strips))
-
-
-def suite(params: Params, backbone: Backbone, cell: Cell) -> list[Perturbation]:
-    """The metrics whose images are shown: AD and IC, then ROAD."""
-    chosen = {
-        name: params.evaluate.metrics[name]
-        for name in ("confidence", "road")
-        if name in params.evaluate.metrics
-    }
-    settings = params.evaluate.model_copy(update={"metrics": chosen})
-    found = evaluate.build_suite(settings, params.mode, backbone, trained=cell.trained)
-    return [metric for metric in found if isinstance(metric, Perturbation)]
-
-
-def scaled(pixels: Tensor, side: int) -> Tensor:
-    """Pixels (N, 3, H, W) in [0, 1] as uint8 (N, 3, side, side)."""
-    small = F.interpolate(pixels, size=(side, side), mode="area")
-    return (small.clamp(0, 1) * 255 + 0.5).to(torch.uint8)
-
-
-def webp(pixels: Tensor, quality: int) -> str:
-    """The data URI of uint8 pixels (3, H, W)."""
-    array: NDArray[np.uint8] = pixels.permute(1, 2, 0).contiguous().numpy()
-    found = io.BytesIO()
-    Image.fromarray(array).save(found, format="webp", quality=min(quality, 100), method=1)
-    return uri(found.getvalue(), "webp")
-
-
-def uri(content: bytes, kind: str) -> str:
-    """A picture inside the page."""
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    due = shelf.due([made for _, made in drawn.values()])
+    if not due:
+        return
+    network = build_backbone(backbone, **project.params.backbones[backbone].spec)
+    for cell, made in drawn.values():
+        if made.name in due:
+            part = browser.describe_cell(project.params, cell, network, split)
+            results.write_json(made.files[0], part)
+            shelf.record([made])
 
 
 if __name__ == "__main__":

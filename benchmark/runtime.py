@@ -1,70 +1,47 @@
-"""Time every explainer with pytest-benchmark; keep its JSON and the figures in short."""
+"""Time the explainers that have no timing with pytest-benchmark, or all of them anew."""
 
-import subprocess
-import sys
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from benchmark.core import results, timings
+from benchmark.core.cells import FORWARD, Project
+from benchmark.core.params import Params
+from benchmark.core.stage import run
+from benchmark.core.store import Shelf
 
-from benchmark import store
-from benchmark.params import Params
-from benchmark.stage import run
-
-BENCHMARKS = Path(__file__).parents[1] / "tests" / "benchmarks"
-
-KEPT = ("images_forward", "images_backward")
-"""What an explanation takes, of any batch size."""
+RAW, MEDIANS = results.RUNTIME / "raw.json", results.RUNTIME / "medians.json"
 
 
-def main(_params: Params) -> None:
-    """Write results/runtime/raw.json and medians.json."""
-    raw = measure("test_runtime.py")
-    store.write_json(store.RUNTIME / "raw.json", raw)
-    store.write_json(store.RUNTIME / "medians.json", medians(raw))
+def main(params: Params, again: bool = False) -> None:
+    """Write results/runtime/raw.json and medians.json.
 
-
-def measure(*tests: str) -> dict[str, Any]:
-    """What pytest-benchmark writes of some files or tests of tests/benchmarks, and options.
-
-    Raises:
-        ValueError: one of them fails.
+    In a clone that has timings nothing is timed but what is new there, or all of it, `again`.
     """
-    with TemporaryDirectory() as folder:
-        written = Path(folder) / "raw.json"
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-        command += [name if name.startswith("-") else str(BENCHMARKS / name) for name in tests]
-        command += ["--benchmark-only", f"--benchmark-json={written}"]
-        ran = subprocess.run(command, check=False)
-        if ran.returncode != 0:
-            raise ValueError(
-                f"{', '.join(tests)} failed with {ran.returncode}: see the output above"
-            )
-        raw: dict[str, Any] = store.read_json(written)
-    return raw
+    project = Project(params)
+    shelf = Shelf(results.RUNTIME)
+    every = project.timings()
+    raw = results.read_json(RAW) if RAW.is_file() and not again else None
+    timed = {timings.cell_of(entry) for entry in raw["benchmarks"]} if raw else set()
+    due = {n: made for n, made in every.items() if n not in timed or made.name not in shelf.records}
+    if due:
+        tests = (
+            []
+            if due.keys() == every.keys()
+            else [node for name in due for node in nodes_of(params, *name)]
+        )
+        new = timings.measure(*(tests or ["test_runtime.py"]))
+        raw = timings.merge(raw, new, set(every))
+        results.write_json(RAW, raw)
+        results.write_json(MEDIANS, timings.medians(raw))
+        shelf.record(due.values())
+    shelf.records = {made.name: shelf.records[made.name] for made in every.values()}
+    shelf.write()
 
 
-def medians(raw: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
-    """The figures by backbone and explainer.
-
-    Of a call with N images the median and the interquartile range in seconds (`seconds_N`,
-    `iqr_N`), the quickest call as a multiple of the quickest bare forward pass beside it
-    (`ratio_N`) and the peak memory in MB (`peak_mb_N`); of one explanation the images through the
-    network forward and backward.
-    """
-    table: dict[str, dict[str, dict[str, float]]] = {}
-    for entry in raw["benchmarks"]:
-        info, stats = entry["extra_info"], entry["stats"]
-        cell = table.setdefault(info["backbone"], {}).setdefault(info["explainer"], {})
-        count = info["images"]
-        figures = {f"seconds_{count}": stats["median"], f"iqr_{count}": stats["iqr"]}
-        if "ratio" in info:
-            figures[f"ratio_{count}"] = info["ratio"]
-            figures |= {name: info[name] for name in KEPT}
-        if info.get("peak_memory_mb") is not None:
-            figures[f"peak_mb_{count}"] = info["peak_memory_mb"]
-        cell |= {name: float(f"{value:.4g}") for name, value in figures.items()}
-    return table
+def nodes_of(params: Params, backbone: str, explainer: str) -> list[str]:
+    """The tests that time an explainer, or the bare forward pass, as pytest calls them."""
+    name = "forward" if explainer == FORWARD else "explainer"
+    cell = backbone if explainer == FORWARD else f"{backbone}-{explainer}"
+    counts = sorted({1, params.runtime.batch})
+    return [f"test_runtime.py::test_{name}[{cell}-{count}]" for count in counts]
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, "--again")

@@ -1,282 +1,62 @@
-"""From per-image scores to every table: long CSVs, and CSV, Markdown and LaTeX a backbone.
+"""Write every table as CSV, Markdown and LaTeX, from the stored scores.
 
 What people read is in results/tables/BACKBONE/, what programs read beside these folders: the long
 form has a row an explainer, measure and level. Scores are all it takes; torch is not imported.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
+from benchmark.core import results
+from benchmark.core.cells import Project
+from benchmark.core.params import Params
+from benchmark.core.stage import run
+from benchmark.core.store import Shelf
 
-from benchmark import measures, store
-from benchmark.measures import Known, averaged, measure_of
-from benchmark.params import Params
-from benchmark.params import Tables as Settings
-from benchmark.printed import CAPTIONS, COSTS, RANKED, printed_tables
-from benchmark.rendering import write, write_document
-from benchmark.stage import run
-from benchmark.statistics import against_best, matrix, means, over_seeds, pairs, ranks
-
-KEY = ["backbone", "explainer", "metric", "level"]
-"""What a row of the long form is of."""
-
-LONG_COLUMNS = [*KEY, "value", "low", "high", "n", "best", "separated"]
-"""The long form; `best` and `separated` as in statistics.against_best."""
-
-REPORTED_COLUMNS = [*KEY, "value", "source"]
-"""Published values, see results/reported/."""
-
-PAIRED = {name for names in RANKED for name in names.split("+")}
-"""The measures by which explainers are compared in pairs."""
-
-UNCHANGED = 0.9
-"""From this similarity on, an explainer is said not to change with the network's weights."""
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def main(params: Params) -> None:
-    """Write results/tables/ and results/summary.json."""
-    known = measures.read()
-    cells = [
-        store.read_scores(store.scores_path(c.backbone, c.explainer)) for c in params.cells.values()
-    ]
-    costs = [read_cost(c.backbone, c.explainer) for c in params.cells.values()]
-    labels = {table["explainer"].iloc[0]: table["label"].iloc[0] for table in costs}
-    comparison = compared(cells, known, params)
-    comparison = pd.concat([comparison, *costs], ignore_index=True)[LONG_COLUMNS]
-    published = read_reported(params.code / store.RESULTS / "reported", known)
-    comparison = with_reported(comparison, published)
-    good = {name: measure_of(name, known).higher_is_better for name in scored_names(comparison)}
-    names = averaged(known)
-    paired = by_backbone(cells, names, lambda t: pairs(chosen(t), params.tables, params.seed))
-    ranked = by_backbone(cells, names, lambda t: ranks(t, good, params.tables.confidence))
-    delta = pd.concat(
-        [store.read_table(store.delta_path(c.backbone, c.explainer)) for c in params.cells.values()]
-    )
-    similarity = marked(randomisation(params))
-    ablation, seeds = ablated(params, known)
-    long = {"comparison": comparison, "pairs": paired, "ranks": ranked, "delta": delta}
-    long |= {"randomisation": similarity, "ablation": ablation, "ablation_seeds": seeds}
+    """Write results/tables/ and results/summary.json, if any score has changed."""
+    project = Project(params)
+    shelf = Shelf(results.TABLES)
+    if shelf.due([project.tables()]):
+        shelf.clear()
+        write_tables(project)
+        shelf.record([project.tables()])
+
+
+def write_tables(project: Project) -> None:
+    """Write the long forms, what people read of them, and what the measures are."""
+    from benchmark.core.catalogue import measures_of
+    from benchmark.report.measures import known_measures
+    from benchmark.report.summaries import long_forms, summary
+
+    known = known_measures(project.catalogue)
+    long = long_forms(project, known)
     for name, table in long.items():
-        store.write_csv(store.TABLES / f"{name}.csv", table)
-    print_all(long, known, labels, params)
-    store.write_json(store.RESULTS / "summary.json", summary(comparison))
+        results.write_csv(results.TABLES / f"{name}.csv", table)
+    print_all(project, long, known)
+    results.write_json(results.measures_path(), measures_of(project.catalogue.metrics.values()))
+    results.write_json(results.SUMMARY, summary(long["comparison"]))
 
 
-def print_all(
-    long: dict[str, pd.DataFrame], known: Known, labels: dict[str, str], params: Params
-) -> None:
+def print_all(project: Project, long: "dict[str, pd.DataFrame]", known: Any) -> None:
     """Write what people read, a folder a backbone, and a document of all of it."""
+    from benchmark.report.printed import CAPTIONS, printed_tables
+    from benchmark.report.rendering import write, write_document
+
+    labels = {cell.explainer: project.facts(cell.explainer).label for cell in project.all_cells()}
     captions = {}
     for backbone in long["comparison"]["backbone"].unique():
         own = {name: table[table["backbone"] == backbone] for name, table in long.items()}
-        found = printed_tables(own, known, labels, params)
+        found = printed_tables(own, known, labels, project.marked_variants(str(backbone)))
         for name, caption in CAPTIONS.items():
             if name in found and len(found[name]):
-                path = store.TABLES / backbone / name
+                path = results.TABLES / backbone / name
                 write(path, found[name])
                 captions[path] = f"{caption}, {backbone}"
-    write_document(store.TABLES / "tables.tex", captions)
-
-
-def scored_names(table: pd.DataFrame) -> list[str]:
-    """The measures of a long form, without costs."""
-    return [name for name in table["metric"].unique() if name not in COSTS]
-
-
-def chosen(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """The columns of PAIRED."""
-    return {
-        explainer: table.loc[:, table.columns.get_level_values("metric").isin(PAIRED)]
-        for explainer, table in tables.items()
-    }
-
-
-def compared(cells: list[pd.DataFrame], known: Known, params: Params) -> pd.DataFrame:
-    """The long form of cells of several backbones, without costs."""
-    names, confidence = averaged(known), params.tables.confidence
-    long = summarise(cells, params.tables, params.seed, names)
-    good = {name: measure_of(name, known).higher_is_better for name in scored_names(long)}
-    marks = by_backbone(cells, names, lambda t: against_best(t, good, confidence))
-    return long.merge(marks, on=KEY, how="left", validate="one_to_one")
-
-
-def summarise(
-    scores: Iterable[pd.DataFrame], settings: Settings, seed: int, averaged: Sequence[str] = ()
-) -> pd.DataFrame:
-    """Means over images with bootstrap intervals, in the long form without marks.
-
-    Args:
-        scores: per-image scores, one frame a cell.
-        settings: number of resamples and confidence of the percentile bootstrap.
-        seed: of the resampling; every cell draws the same images.
-        averaged: measures whose mean and area over levels follow, see statistics.matrix.
-
-    Raises:
-        ValueError: cells of one backbone differ in weights, preprocessing or images.
-    """
-    scores = list(scores)
-    refuse_mixture(scores)
-    parts = []
-    for cell in scores:
-        part = means(matrix(cell, averaged), settings, seed)
-        part.insert(0, "backbone", cell["backbone"].iloc[0])
-        part.insert(1, "explainer", cell["explainer"].iloc[0])
-        parts.append(part)
-    return pd.concat(parts, ignore_index=True)
-
-
-def by_backbone(
-    scores: list[pd.DataFrame],
-    averaged: Sequence[str],
-    compare: Callable[[dict[str, pd.DataFrame]], pd.DataFrame],
-) -> pd.DataFrame:
-    """What `compare` says of the explainers of each backbone, given their matrices."""
-    found: dict[str, dict[str, pd.DataFrame]] = {}
-    for cell in scores:
-        block = found.setdefault(cell["backbone"].iloc[0], {})
-        block[cell["explainer"].iloc[0]] = matrix(cell, averaged)
-    parts = []
-    for backbone, block in found.items():
-        part = compare(block)
-        part.insert(0, "backbone", backbone)
-        parts.append(part)
-    return pd.concat(parts, ignore_index=True)
-
-
-def refuse_mixture(scores: list[pd.DataFrame]) -> None:
-    """Refuse cells of a backbone that saw other weights, preprocessing or images.
-
-    Raises:
-        ValueError: names the first cell that differs from the first of its backbone.
-    """
-    first: dict[str, tuple[str, set[str], set[str]]] = {}
-    for cell in scores:
-        backbone, explainer = cell["backbone"].iloc[0], cell["explainer"].iloc[0]
-        weights, images = set(cell["weights"]), set(cell["image"])
-        name, known_weights, known_images = first.setdefault(backbone, (explainer, weights, images))
-        if weights != known_weights or len(weights) != 1:
-            raise ValueError(
-                f"{explainer} on {backbone} was scored with weights {', '.join(sorted(weights))}, "
-                f"{name} with {', '.join(sorted(known_weights))}: expected the same weights and "
-                "preprocessing, run `dvc repro` to score both again"
-            )
-        if images != known_images:
-            raise ValueError(
-                f"{explainer} on {backbone} has scores of {len(images)} images, {name} of "
-                f"{len(known_images)}: expected the same images, run `dvc repro`"
-            )
-
-
-def read_cost(backbone: str, explainer: str) -> pd.DataFrame:
-    """The label of a cell and its costs, in the columns of the long form."""
-    cost = store.read_json(store.cost_path(backbone, explainer))
-    rows = [
-        {"metric": name, "level": np.nan, "value": cost[name], "low": cost[name]}
-        | {"high": cost[name], "n": cost["images"], "best": False, "separated": False}
-        for name in COSTS
-    ]
-    names = {"backbone": backbone, "explainer": explainer, "label": cost["label"]}
-    return pd.DataFrame(rows).assign(**names)
-
-
-def read_reported(folder: Path, known: Known) -> pd.DataFrame:
-    """The published values of every CSV of a folder.
-
-    Raises:
-        ValueError: a file with other columns than REPORTED_COLUMNS, an unknown measure, a value
-            without a source.
-    """
-    parts = [pd.DataFrame(columns=REPORTED_COLUMNS)]
-    for path in sorted(folder.glob("*.csv")):
-        table = store.read_table(path)
-        if list(table.columns) != REPORTED_COLUMNS:
-            found, expected = ", ".join(table.columns), ", ".join(REPORTED_COLUMNS)
-            raise ValueError(f"{path} has the columns {found}: expected {expected}")
-        unknown = set(table["metric"]) - set(known)
-        if unknown:
-            raise ValueError(
-                f"{path} has the metric {min(unknown)!r}: expected one of {', '.join(known)}"
-            )
-        if table["source"].isna().any():
-            raise ValueError(f"{path} has a value without a source: expected where it came from")
-        parts.append(table)
-    return pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
-
-
-def with_reported(table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
-    """A long form with the columns reported, difference (value - reported) and source."""
-    published = published.rename(columns={"value": "reported"})
-    numbers = published.astype({"level": float, "reported": float})
-    table = table.merge(numbers, on=KEY, how="left", validate="one_to_one")
-    table.insert(len(LONG_COLUMNS) + 1, "difference", table["value"] - table["reported"])
-    return table
-
-
-def ablated(params: Params, known: Known) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The ablation study: the long form over seeds, and the means of every seed.
-
-    The first has intervals over seeds; its marks are of the scores of images, averaged over seeds.
-    """
-    names, parts, seeds, whole = averaged(known), [], [], []
-    for key in params.ablation:
-        scores = store.read_ablation(store.ablation_path(key))
-        name = {"backbone": scores["backbone"].iloc[0], "explainer": scores["explainer"].iloc[0]}
-        tables = {int(seed): matrix(own, names) for seed, own in scores.groupby("seed")}
-        parts.append(over_seeds(tables, params.tables.confidence).assign(**name))
-        for seed, table in tables.items():
-            mean = table.mean().rename("value").reset_index()
-            seeds.append(mean.assign(seed=seed, **name))
-        columns = [column for column in store.SCORE_COLUMNS if column != "value"]
-        groups = scores.groupby(columns, dropna=False, sort=False)["value"]
-        whole.append(groups.mean().reset_index()[store.SCORE_COLUMNS])
-    refuse_mixture(whole)
-    long = within_bounds(pd.concat(parts, ignore_index=True), known)
-    good = {name: measure_of(name, known).higher_is_better for name in long["metric"].unique()}
-    confidence = params.tables.confidence
-    marks = by_backbone(whole, names, lambda t: against_best(t, good, confidence))
-    long = long.merge(marks, on=KEY, how="left", validate="one_to_one")[LONG_COLUMNS]
-    return long, pd.concat(seeds, ignore_index=True)[
-        ["backbone", "explainer", "seed", *KEY[2:], "value"]
-    ]
-
-
-def within_bounds(table: pd.DataFrame, known: Known) -> pd.DataFrame:
-    """A long form with its intervals cut to what there can be: Student's know no bounds."""
-    bounds = [measure_of(name, known).bounds for name in table["metric"]]
-    low, high = np.transpose(bounds)
-    return table.assign(low=table["low"].clip(lower=low), high=table["high"].clip(upper=high))
-
-
-def randomisation(params: Params) -> pd.DataFrame:
-    """The long form of the sanity check, without marks."""
-    cells = [
-        store.read_scores(store.randomisation_path(c.backbone, c.explainer))
-        for c in params.cells.values()
-    ]
-    return summarise(cells, params.tables, params.seed)
-
-
-def marked(table: pd.DataFrame) -> pd.DataFrame:
-    """Similarities with the column `unchanged`: whether a cell's maps hardly know the weights.
-
-    That is, whether SSIM and rank correlation are at least UNCHANGED where most is randomised.
-    """
-    most = table[table["level"] == table["level"].max()]
-    least = most.groupby(["backbone", "explainer"], sort=False)["value"].min()
-    unchanged = (least >= UNCHANGED).rename("unchanged")
-    return table.join(unchanged, on=["backbone", "explainer"])
-
-
-def summary(table: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
-    """The means by backbone, explainer and measure, for `dvc metrics`."""
-    found: dict[str, dict[str, dict[str, float]]] = {}
-    for row in table.itertuples():
-        cell = found.setdefault(row.backbone, {}).setdefault(row.explainer, {})
-        level = "" if np.isnan(row.level) else f"_{row.level:g}"
-        cell[f"{row.metric}{level}"] = float(f"{row.value:.6g}")
-    return found
+    write_document(results.TABLES / "tables.tex", captions)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import pkgutil
 from typing import Any
 
 from methods._base import Backbone, Explainer, Kind, Passes, TrainableExplainer, check_maps
+from methods._networks import build_backbone, build_network, wrap_network
 
 __all__ = [
     "Backbone",
@@ -14,9 +15,12 @@ __all__ = [
     "Passes",
     "TrainableExplainer",
     "build",
+    "build_backbone",
+    "build_network",
     "check_maps",
     "load",
     "names",
+    "wrap_network",
 ]
 
 

@@ -1,4 +1,4 @@
-"""Metrics: one file each, found by name; files that start with `_` are plumbing."""
+"""Metrics: one file each, found by name; files that start with `_` and folders are plumbing."""
 
 import importlib
 import inspect
@@ -25,7 +25,8 @@ __all__ = [
 
 def names() -> list[str]:
     """The metrics of this folder: the names of its files without a leading underscore."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+    modules = pkgutil.iter_modules(__path__)
+    return sorted(m.name for m in modules if not m.ispkg and not m.name.startswith("_"))
 
 
 def load(name: str) -> type[Metric]:

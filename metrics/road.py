@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from metrics._base import Measure, Perturbation, Values
-from metrics._imputation import impute
 from metrics._maps import Maps
+from metrics.imputation import impute
 
 REMOVED = (10.0, 20.0, 30.0, 40.0, 50.0, 70.0, 90.0)
 """Per cent of the pixels removed, the levels of the T-TAME paper."""

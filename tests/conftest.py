@@ -1,4 +1,15 @@
-"""Small backbones of both families, built here, and the real one with its packaged weights."""
+"""Small backbones of both families, built here, and the real one with its packaged weights.
+
+Workers of pytest-xdist have one thread each; numba's functions are compiled before they start.
+"""
+
+import os
+import subprocess
+import sys
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch and numba are imported
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ[variable] = "1"
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,14 +28,30 @@ from torchvision.transforms.v2.functional import (
     resize,
 )
 
-from benchmark import backbones, params, stage
-from benchmark.images import Split
-from methods import Backbone
+from benchmark.core import params, stage
+from benchmark.data.splits import Split
+from methods import Backbone, build_backbone
 
 ROOT = Path(__file__).parents[1]
 MakeSplit = Callable[[str, int], Split]
 TINY = 32
 """Side of the tiny backbones' images."""
+
+
+WARM = """
+import torch
+from metrics.imputation import impute
+impute(torch.rand(1, 3, 16, 16), torch.rand(1, 2, 16, 16) > 0.5)
+"""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile numba's functions once, before several workers would all compile them."""
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        source = ROOT / "metrics" / "imputation" / "cpu.py"
+        kept = list((source.parent / "__pycache__").glob("cpu.*.nbi"))
+        if not kept or min(p.stat().st_mtime for p in kept) < source.stat().st_mtime:
+            subprocess.run([sys.executable, "-c", WARM], cwd=ROOT, check=False)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -109,15 +136,15 @@ def settings() -> params.Params:
 @pytest.fixture(scope="session")
 def lite0(settings: params.Params) -> Backbone:
     """EfficientNet-Lite0 with its packaged weights."""
-    return backbones.build("efficientnet_lite0", settings.backbones["efficientnet_lite0"])
+    return build_backbone("efficientnet_lite0", **settings.backbones["efficientnet_lite0"].spec)
 
 
 @pytest.fixture(scope="session")
 def vit_sample(settings: params.Params) -> Backbone:
     """The sample's vision transformer with its shipped weights."""
-    spec = settings.backbones["vit_sample"]
-    spec = spec.model_copy(update={"weights": str(ROOT / spec.weights)})
-    return backbones.build("vit_sample", spec)
+    spec = settings.backbones["vit_sample"].spec
+    spec |= {"weights": str(ROOT / spec["weights"])}
+    return build_backbone("vit_sample", **spec)
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,10 @@ import yaml
 from contract import PROMISES
 from test_pipeline import small
 
-from benchmark import evaluate, explain, layers, params, subset, train
-from benchmark.params import BackboneSpec
+from benchmark import check, evaluate, explain, images, train
+from benchmark.commands import layers
+from benchmark.core import params, results
+from benchmark.core.params import Backbone
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,7 +29,7 @@ def example(name: str) -> str:
 
 
 def test_adding_an_explainer_is_a_file_and_a_line(tmp_path: Path) -> None:
-    for name in ("benchmark", "methods", "metrics", "tests", "dvc.yaml", "pipeline", "params.yaml"):
+    for name in ("benchmark", "methods", "metrics", "tests", "dvc.yaml", "params.yaml"):
         source = ROOT / name
         ignore = shutil.ignore_patterns("__pycache__")
         if source.is_dir():
@@ -41,13 +43,14 @@ def test_adding_an_explainer_is_a_file_and_a_line(tmp_path: Path) -> None:
     line = example("params.yaml")
     assert line.count("\n") == 1
     params = (tmp_path / "params.yaml").read_text()
-    (tmp_path / "params.yaml").write_text(params.replace("\ncells:\n", f"\ncells:\n{line}"))
+    added = params.replace("\nexplainers:\n", f"\nexplainers:\n{line}")
+    assert added.count(line) == 1
+    (tmp_path / "params.yaml").write_text(added)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    command += ["tests/methods/test_contract.py", "tests/test_layout.py"]
-    command += ["-k", "gradcam_elementwise or supported_pairs"]
+    command += ["tests/methods/test_contract.py", "tests/benchmark/core/test_cells.py"]
+    command += ["-k", "gradcam_elementwise or cells_are_every"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
-    assert "supported_pairs" not in done.stdout
     passed = re.search(r"(\d+) passed", done.stdout)
     assert passed is not None
     real_network, pairs = 1, 1
@@ -60,23 +63,23 @@ def test_adding_a_backbone_takes_parameters(
     added = yaml.safe_load(example("a backbone"))
     given = added["backbones"]["resnet18"]
     suggested = layers.suggest("resnet18").model_copy(update={"weights": given["weights"]})
-    assert BackboneSpec.model_validate(given) == suggested
+    assert Backbone.model_validate(given) == suggested
     given["weights"] = "none"  # nothing can be fetched here
     raw = small()
-    raw["subset"]["images"] = {"train": 4, "validation": 2, "evaluation": 2}
-    raw |= {key: raw[key] | entries for key, entries in added.items()}
+    raw["images"] |= {"train": 4, "validation": 2, "evaluation": 2}
+    raw["explainers"] = {name: raw["explainers"][name] for name in ("ttame", "gradcam")}
+    for backbone in raw["backbones"].values():
+        backbone["skip"] = []
+    raw["backbones"] |= added["backbones"]
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     (tmp_path / "data").symlink_to(ROOT / "data")
     monkeypatch.chdir(tmp_path)
     loaded = params.load()
-    subset.main(loaded)
-    for head in added["heads"]:
-        train.main(loaded, head)
-    for cell, spec in added["cells"].items():
-        (tmp_path / "results" / "sources" / "explainers").mkdir(parents=True, exist_ok=True)
-        explain.store.write_json(explain.store.sources_path("explainers", spec["explainer"]), {})
-        explain.main(loaded, cell)
-        evaluate.main(loaded, cell)
-        scores = pd.read_csv(explain.store.scores_path("resnet18", spec["explainer"]))
+    check.main(loaded)
+    images.main(loaded)
+    for stage in (train, explain, evaluate):
+        stage.main(loaded, "resnet18")
+    for explainer in raw["explainers"]:
+        scores = pd.read_csv(results.scores_path("resnet18", explainer))
         assert scores["image"].nunique() == 2
         assert scores.loc[scores["metric"] == "average_drop", "value"].between(0, 100).all()

@@ -12,9 +12,11 @@ import torch
 from conftest import MakeSplit
 from torch import Tensor, nn
 
-from benchmark import evaluate, explain, store, tables
-from benchmark import params as parameters
-from benchmark.params import Params, Tables
+from benchmark.core.params import Params, Tables
+from benchmark.core.store import Key, Unfinished
+from benchmark.data.splits import Split
+from benchmark.engine import explaining, scoring
+from benchmark.report import summaries
 from methods import Backbone, Explainer
 from methods.rise import RISE
 from metrics import Maps, Metric, Perturbation, Values
@@ -35,8 +37,16 @@ def score(
     suite: list[Metric] = [Confidence([100, 50]), ROAD([10, 70])]
     split = make_split("evaluation", len(native))
     seeds = list(range(len(native)))
-    view = evaluate.View(mode, suite, native)
-    return evaluate.score([view], backbone, split, seeds, batch_size)[0]
+    return scored(scoring.View(mode, suite, native), backbone, split, seeds, batch_size)
+
+
+def scored(
+    view: scoring.View, backbone: Backbone, split: Split, seeds: list[int], batch_size: int
+) -> pd.DataFrame:
+    """The scores of one view."""
+    blocks = scoring.blocks(split, [view])
+    pieces = scoring.score([view], backbone, split, seeds, batch_size, blocks.values())
+    return scoring.joined_scores(list(pieces), backbone)
 
 
 @pytest.fixture
@@ -57,7 +67,7 @@ def test_1_every_image_counts_once() -> None:
             "weights": "w",
         }
     )
-    table = tables.summarise([scores], Tables(resamples=10, confidence=0.95), 0, ["road_morf"])
+    table = summaries.summarise([scores], Tables(resamples=10, confidence=0.95), 0, ["road_morf"])
     assert table["value"].tolist() == pytest.approx([2 / 3] * 3)
 
 
@@ -68,7 +78,7 @@ def test_2_rows_of_other_weights_are_refused() -> None:
         for name, weights in (("ttame", "torchvision"), ("gradcam", "deit"))
     ]
     with pytest.raises(ValueError, match="gradcam on vit was scored with weights deit"):
-        tables.refuse_mixture(cells)
+        summaries.refuse_mixture(cells)
 
 
 def test_3_explained_and_scored_images_are_the_same_pixels(
@@ -97,11 +107,14 @@ def test_3_explained_and_scored_images_are_the_same_pixels(
         def judge(self, before: Tensor, after: Tensor, targets: Tensor) -> list[Values]:
             return []
 
-    split, work = make_split("evaluation", 5), store.Work("explain", [], [])
-    settings = parameters.Explain(batch_size=2, nan_maps="refuse")
-    maps, _ = explain.explain(Watching(cnn), split, settings, work, "")
-    view = evaluate.View("corrected", [Scored()], maps)
-    evaluate.score([view], cnn, split, [0] * 5, 3)
+    split, explainer = make_split("evaluation", 5), Watching(cnn)
+    pieces = Unfinished("explain", Key("", "")).pieces(
+        explaining.piece_names(split, 2),
+        lambda batch: explaining.explain_batch(explainer, split.images(batch), count_nan=False),
+    )
+    view = scoring.View("corrected", [Scored()], explaining.joined_maps(pieces))
+    scored(view, cnn, split, [0] * 5, 3)
+    assert sum(map(len, seen["scored"])) == 5
     assert torch.equal(torch.cat(seen["explained"]), torch.cat(seen["scored"]))
 
 
@@ -135,7 +148,7 @@ def test_4_rise_weighs_masks_by_probabilities(
         found[scores] = float((maps[0] - maps[1]).abs().max())
     assert found["probabilities"] < 1e-4
     assert found["logits"] > 0.1
-    assert settings.cells["efficientnet_lite0-rise"].reference == {"scores": "logits"}
+    assert settings.cell("efficientnet_lite0", "rise").reference == {"scores": "logits"}
 
 
 def test_5_ties_change_no_count() -> None:
@@ -171,10 +184,10 @@ def noise_of(suite: list[Metric], pixels: Tensor) -> list[float]:
 
 def test_6_one_noise_for_all_methods(settings: Params, cnn: Backbone) -> None:
     """The reference adds it in raw pixels for T-TAME on CNNs, in normalised ones for its rivals."""
-    pixels, given = torch.full((1, 3, 32, 32), 0.5), settings.evaluate
+    pixels, given = torch.full((1, 3, 32, 32), 0.5), settings.evaluate.metrics
     deviations = {
         (mode, trained): noise_of(
-            evaluate.build_suite(given, mode, cnn, trained=trained),
+            scoring.build_suite(given, mode, cnn, trained=trained),
             pixels,
         )
         for mode in ("corrected", "reference")

@@ -1,57 +1,104 @@
-"""The architecture holds: import directions, stages and modules, parameters and cells."""
+"""The architecture holds: import directions, stages and modules, parameters."""
 
-import ast
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import grimp
 import pytest
 import yaml
 
 import methods
-from benchmark import sources
-from benchmark.params import Params
-from methods import TrainableExplainer
+from benchmark.__main__ import STAGES
+from benchmark.core import sources
+from benchmark.core.params import Compositions, Params
 
 ROOT = Path(__file__).parents[1]
-PHOTOGRAPHS = "profiles/imagenet/pipeline/photographs"
-PIPELINE: dict[str, Any] = {
-    stage: entry
-    for path in sorted(
-        [
-            ROOT / "dvc.yaml",
-            *ROOT.glob("pipeline/*/dvc.yaml"),
-            *ROOT.glob(f"{PHOTOGRAPHS}/dvc.yaml"),
-        ]
-    )
-    for stage, entry in yaml.safe_load(path.read_text())["stages"].items()
+PIPELINE: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+PART = "benchmark"
+ALLOWED = {
+    "core": {"core", "engine.recipe"},
+    "data": {"data"},
+    "engine": {"data", "engine"},
+    "report": {"core", "data", "engine", "report"},
+    "commands": {"core", "data", "engine", "report", "commands"},
+    "stage": {"core", "data", "engine", "report"},
 }
+"""What a part of benchmark/ may import of it."""
 
 
-TESTS = "${code}/tests/"
+@pytest.fixture(scope="module")
+def graph() -> grimp.ImportGraph:
+    """All imports, those within functions and for types alone included."""
+    return grimp.build_graph(*sources.PACKAGES, cache_dir=None)
 
 
-def modules() -> list[Path]:
-    return sorted(p for package in sources.PACKAGES for p in (ROOT / package).glob("*.py"))
+def part_of(module: str) -> str:
+    """The part of benchmark/ that a module is in, `stage` for a file directly in it."""
+    names = module.split(".")[1:]
+    return names[0] if names and names[0] in ALLOWED else "stage"
 
 
 @pytest.mark.parametrize("package", ["methods", "metrics"])
-def test_leaves_import_only_themselves(package: str) -> None:
-    for path in (ROOT / package).glob("*.py"):
-        others = {f.parent.name for f in sources.imported(path)} - {package}
-        assert others == set(), f"{path} imports {others}"
+def test_leaves_import_only_themselves(graph: grimp.ImportGraph, package: str) -> None:
+    for module in (package, *graph.find_descendants(package)):
+        others = {sources.top(m) for m in graph.find_modules_directly_imported_by(module)}
+        assert others <= {package}, f"{module} imports {others - {package}}"
 
 
-def test_no_cycles_but_through_packages() -> None:
-    for path in modules():
-        if path.name != "__init__.py":
-            modules_alone = {i for i in sources.imported(path) if i.name != "__init__.py"}
-            inner = {f for i in modules_alone - {path} for f in sources.closure(i)}
-            assert path not in inner, f"{path} is part of a cycle"
+def test_no_module_imports_a_stage(graph: grimp.ImportGraph) -> None:
+    for stage in STAGES:
+        importers = graph.find_modules_that_directly_import(f"benchmark.{stage}")
+        assert importers == set(), f"{stage} is imported by {importers}"
 
 
-def test_packages_are_the_checkout() -> None:
-    assert Path(methods.__file__).parent == ROOT / "methods"
+def test_parts_import_what_they_may(graph: grimp.ImportGraph) -> None:
+    for module in graph.find_descendants(PART):
+        allowed = ALLOWED[part_of(module)]
+        for found in graph.find_modules_directly_imported_by(module):
+            if sources.top(found) == PART and found != PART:
+                name = found.removeprefix("benchmark.")
+                kept = name.split(".")[0] in allowed or name in allowed
+                assert kept, f"{module} imports {found}"
+
+
+def test_what_computes_knows_neither_parameters_nor_store() -> None:
+    for name in ("methods", "metrics", "benchmark.data", "benchmark.engine"):
+        modules = [name, *sources.graph("benchmark").find_descendants(name)]
+        found = {m for m in sources.closure(frozenset(modules)) if m.startswith("benchmark.core")}
+        assert found == set(), f"{name} reaches {found}"
+
+
+def test_no_cycles_but_through_packages(graph: grimp.ImportGraph) -> None:
+    for module in graph.modules:
+        if not graph.find_descendants(module):  # not a package
+            upstream = graph.find_modules_directly_imported_by(module)
+            inner = {m for m in upstream if not graph.find_descendants(m)}
+            assert module not in inner.union(*map(graph.find_upstream_modules, inner)), module
+
+
+def test_a_file_in_benchmark_is_a_stage_and_nothing_else_is() -> None:
+    files = {p.stem for p in (ROOT / "benchmark").glob("*.py")} - {"__init__", "__main__"}
+    assert files == set(STAGES) == set(PIPELINE)
+    folders = {p.name for p in (ROOT / "benchmark").iterdir() if p.is_dir()} - {"__pycache__"}
+    assert folders == set(ALLOWED) - {"stage"}
+    for stage in PIPELINE:
+        assert body(stage)["cmd"].split()[:2] == ["${launch}", f"benchmark.{stage}"]
+    for path in (ROOT / "benchmark" / "commands").glob("[a-z]*.py"):
+        assert "__main__" in path.read_text(), f"{path.name} cannot be run"
+
+
+def test_stages_and_commands_are_listed_with_a_line_each() -> None:
+    run = [sys.executable, "-m", "benchmark"]
+    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=True)
+    commands = {p.stem for p in (ROOT / "benchmark" / "commands").glob("[a-z]*.py")}
+    listed = {line.split()[0]: line for line in done.stdout.splitlines() if line[:2] == "  "}
+    assert listed.keys() == commands | set(STAGES)
+    assert all(len(line) > 30 and len(line) <= 120 for line in listed.values())
+    wrong = subprocess.run([*run, "x"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert wrong.returncode == 1
+    assert "no stage or command 'x'" in wrong.stderr
 
 
 def body(stage: str) -> dict[str, Any]:
@@ -60,95 +107,44 @@ def body(stage: str) -> dict[str, Any]:
     return do
 
 
-def test_every_stage_is_a_module_of_its_name() -> None:
-    for stage in PIPELINE:
-        assert body(stage)["cmd"].split()[:2] == ["${launch}", f"benchmark.{stage}"]
-    runnable = {p.stem for p in (ROOT / "benchmark").glob("*.py") if "__main__" in p.read_text()}
-    assert runnable == set(PIPELINE) | {
-        *("compare", "convert", "index", "layers", "plan", "readme", "speed", "track", "warm")
-    }
-    assert set(PIPELINE) == {*sources.STAGES, "sources"}
+def test_every_stage_but_the_first_depends_on_what_dvc_cannot_see() -> None:
+    for stage in STAGES[1:]:
+        assert "results/check.json" in body(stage)["deps"], stage
+    assert PIPELINE["check"]["always_changed"]
 
 
-@pytest.mark.parametrize("stage", sources.STAGES)
-def test_stages_depend_on_their_source_files(stage: str) -> None:
-    deps, group = set(body(stage)["deps"]), PIPELINE[stage].get("foreach", "")
-    assert f"results/sources/stages/{stage}.json" in deps
-    explains = group in ("${cells}", "${heads}", "${ablation}")
-    assert ("results/sources/explainers/${item.explainer}.json" in deps) == explains
-    assert not any(dep.endswith(".py") and not dep.startswith(TESTS) for dep in deps)
+def test_every_result_is_kept_while_a_stage_runs() -> None:
+    for stage in STAGES:
+        for group in ("outs", "metrics"):
+            for out in body(stage).get(group, []):
+                ((path, settings),) = out.items()
+                assert settings["persist"], path
 
 
-def test_runtime_depends_on_what_its_benchmarks_import() -> None:
-    deps = body("runtime")["deps"]
-    assert {"results/sources/explainers", "results/sources/stages/explain.json"} <= set(deps)
-    known = sources.closure(ROOT / "benchmark" / "explain.py")
-    timed = {dep.removeprefix("${code}/") for dep in deps if dep.startswith(TESTS)}
-    assert timed
-    for test in timed:
-        assert sources.closure(ROOT / test) - {ROOT / test} <= known
+def test_every_section_of_the_parameters_makes_a_stage_start() -> None:
+    named = {entry.split(".")[0] for stage in STAGES for entry in body(stage).get("params", [])}
+    assert named == set(Params.model_fields) - {"launch", "code"}
 
 
-READ_BUT_FIXED = {
-    "evaluate": {"heads"},  # only the names; the trained state, a dependency, changes with the rest
-    "explain": {"heads"},  # the trained state, a dependency, changes with them
-    "ablate": {"train"},  # the module of that name, not the parameters
-    "tables": {"code"},  # where the suite lies
-}
+def test_the_pipeline_is_small(settings: Params) -> None:
+    each = sum("foreach" in PIPELINE[stage] for stage in STAGES)
+    assert len(STAGES) - each + each * len(settings.backbones) < 20
+    assert len((ROOT / "params.yaml").read_text().splitlines()) < 120
+    listed = subprocess.run(
+        ["git", "ls-files", "*dvc.yaml"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    found = [p for p in listed.stdout.split() if not p.startswith("profiles/")]
+    assert found in (["dvc.yaml"], [])
 
 
-@pytest.mark.parametrize("stage", PIPELINE)
-def test_parameters_cover_what_the_stage_reads(stage: str) -> None:
-    """Sections named as params.SECTION in a stage's module are its `params:` in dvc.yaml."""
-    named = {entry.split(".")[0] for entry in body(stage)["params"]}
-    read: set[str] = set()
-    for node in ast.walk(ast.parse((ROOT / "benchmark" / f"{stage}.py").read_text())):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            read |= {node.attr} if node.value.id == "params" else set()
-        called = node.func if isinstance(node, ast.Call) else None
-        if isinstance(called, ast.Attribute) and called.attr == "entry":
-            read |= {str(ast.literal_eval(node.args[0]))}
-    sections = (read & set(Params.model_fields)) - READ_BUT_FIXED.get(stage, set())
-    assert sections <= named, f"{stage} reads {sections - named}, which its params do not name"
-
-
-LEFT_OUT = {
-    "efficientnet_lite0-tame": "on a CNN it is the same network as T-TAME",
-    "vit_sample-ttame_untrained": "a control; one is enough",
-}
-
-
-def test_cells_are_the_supported_pairs(settings: Params) -> None:
-    family = {"efficientnet_lite0": "cnn", "vit_sample": "transformer"}
-    supported = {
-        f"{backbone}-{name}"
-        for backbone in settings.backbones
-        for name in methods.names()
-        if family[backbone] in methods.load(name).families
-    }
-    assert set(settings.cells) == supported - set(LEFT_OUT)
-
-
-def test_a_cells_files_are_what_it_reads(settings: Params) -> None:
-    for key, cell in settings.cells.items():
-        trainable = issubclass(methods.load(cell.explainer), TrainableExplainer)
-        assert (key in settings.heads) == trainable
-        state = Path(f"results/states/{cell.backbone}/{cell.explainer}.safetensors")
-        assert (cell.needs == state) == trainable
-        weights = settings.backbones[cell.backbone].weights
-        assert trainable or not Path(weights).exists() or cell.needs == Path(weights)
-
-
-def test_a_heads_file_is_what_it_reads(settings: Params) -> None:
-    for head in (*settings.heads.values(), *settings.ablation.values()):
-        weights = Path(settings.backbones[head.backbone].weights)
-        assert head.needs == (weights if weights.exists() else Path("results/splits/train.csv"))
+def test_packages_are_the_checkout() -> None:
+    assert Path(methods.__file__).parent == ROOT / "methods"
 
 
 def test_backbones_with_the_same_weights_see_the_same_images(settings: Params) -> None:
-    assert settings.subset.classifier in settings.backbones
+    assert isinstance(settings.images, Compositions)
     for spec in settings.backbones.values():
-        assert spec.size == settings.subset.size
+        assert spec.size == settings.images.size
 
 
 def test_locked_requirements_name_no_index() -> None:

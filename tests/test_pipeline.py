@@ -1,4 +1,4 @@
-"""Every stage, end to end, on a few images: everything is written, and twice the same bytes."""
+"""Every stage, end to end, on a few images: what is written, and what is written again when."""
 
 import hashlib
 import json
@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -13,39 +14,44 @@ from PIL import Image
 
 from benchmark import (
     ablate,
+    check,
     evaluate,
     explain,
+    images,
     page,
-    params,
     plots,
     randomise,
     runtime,
-    sources,
-    subset,
     tables,
     train,
 )
+from benchmark.core import params, results
+from benchmark.core.cells import Project
+from benchmark.core.memory import read_memory
+from benchmark.core.store import Shelf
+from benchmark.data.splits import read_split
 
 ROOT = Path(__file__).parents[1]
-CELLS = {
-    "efficientnet_lite0": ("ttame", "gradcam", "edges"),
-    "vit_sample": ("rollout", "constant"),
-}
-MEASURED = ("seconds", "peak_memory_mb")
+CNN, VIT = "efficientnet_lite0", "vit_sample"
+CELLS = {CNN: ("ttame", "gradcam", "rise", "edges"), VIT: ("rollout", "constant")}
+STAGES = (train, explain, evaluate, randomise, ablate)
+"""Those that run once a backbone."""
 
 
 def small() -> dict[str, Any]:
     """The sample's parameters with few images, steps and cells."""
     raw: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
-    raw["subset"]["images"] = {"train": 8, "validation": 4, "evaluation": 4}
+    raw["images"] |= {"train": 8, "validation": 4, "evaluation": 4}
     for recipe in ("train", "ablate"):
         raw[recipe] |= {"epochs": 1, "batch_size": 4}
-    keys = [f"{backbone}-{name}" for backbone, names in CELLS.items() for name in names]
-    raw["cells"] = {key: raw["cells"][key] for key in keys}
-    raw["heads"] = {"efficientnet_lite0-ttame": raw["heads"]["efficientnet_lite0-ttame"]}
+    every = {name for names in CELLS.values() for name in names}
+    raw["explainers"] = {name: own for name, own in raw["explainers"].items() if name in every}
+    for backbone, names in CELLS.items():
+        raw["backbones"][backbone] |= {"skip": sorted(every - set(names)), "explainers": {}}
+    raw["explainers"]["rise"]["settings"]["masks"] = 4
     raw["ablate"]["seeds"] = 2
-    variants = ("efficientnet_lite0-baseline", "efficientnet_lite0-one_layer")
-    raw["ablation"] = {key: raw["ablation"][key] for key in variants}
+    study = raw["ablation"][CNN]
+    raw["ablation"] = {CNN: {name: study[name] for name in ("baseline", "one_layer")}}
     raw["runtime"] = {"batch": 2, "rounds": 1, "seconds": 0, "warmup": 1}
     raw["evaluate"]["delta_images"] = 3
     raw["randomise"] = {"images": 2, "layers": [10, 100]}
@@ -57,109 +63,287 @@ def small() -> dict[str, Any]:
     return raw
 
 
-def run_all(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def prepare(folder: Path, raw: dict[str, Any]) -> None:
+    """A folder with a pipeline of its own."""
     folder.mkdir()
-    monkeypatch.chdir(folder)
     for name in ("data", "tests", "methods", "pyproject.toml"):
         (folder / name).symlink_to(ROOT / name)
-    (folder / "params.yaml").write_text(yaml.safe_dump(small(), sort_keys=False))
-    loaded = params.load()
-    sources.main(loaded)
-    subset.main(loaded)
-    train.main(loaded, "efficientnet_lite0-ttame")
-    for cell in loaded.cells:
-        explain.main(loaded, cell)
-        evaluate.main(loaded, cell)
-        randomise.main(loaded, cell)
-    for variant in loaded.ablation:
-        ablate.main(loaded, variant)
-    runtime.main(loaded)
-    tables.main(loaded)
-    plots.main(loaded)
-    page.main(loaded)
+    write_params(folder, raw)
+
+
+def write_params(folder: Path, raw: dict[str, Any]) -> params.Params:
+    (folder / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    return params.load(folder / "params.yaml")
+
+
+def run_all(loaded: params.Params, *, timed: bool = True) -> None:
+    """Every stage in the order of the pipeline, in the present folder."""
+    check.main(loaded)
+    images.main(loaded)
+    for stage in STAGES:
+        for backbone in loaded.backbones:
+            stage.main(loaded, backbone)
+    for last in ([runtime] if timed else []) + [tables, plots, page]:
+        last.main(loaded)
 
 
 def digest(path: Path) -> str:
-    """Of a result file, without what was measured."""
-    if path.parts[-3] == "cost":
-        cost = json.loads(path.read_text())
-        return repr({key: value for key, value in cost.items() if key not in MEASURED})
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = tmp_path / "first", tmp_path / "second"
-    run_all(first, monkeypatch)
-    run_all(second, monkeypatch)
-    files = sorted(p.relative_to(first) for p in (first / "results").rglob("*") if p.is_file())
-    again = sorted(p.relative_to(second) for p in (second / "results").rglob("*") if p.is_file())
-    assert files == again
-    timed = {"raw.json", "medians.json", "index.html"}
-    stable = [f for f in files if f.name not in timed and "quality_runtime" not in f.name]
-    differing = [f for f in stable if digest(first / f) != digest(second / f)]
-    assert differing == []
-    check_results(first / "results")
-    assert not list((first / "work").iterdir())
-    check_the_other_mode(second, monkeypatch)
+def files_of(folder: Path) -> dict[Path, tuple[int, str]]:
+    """Time of change and digest of every result."""
+    found = (path for path in (folder / "results").rglob("*") if path.is_file())
+    return {p.relative_to(folder): (p.stat().st_mtime_ns, digest(p)) for p in found}
 
 
-def check_the_other_mode(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One parameter switches; the difference of the two modes is the same from either side."""
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the whole pipeline ran."""
+    folder = tmp_path_factory.mktemp("pipeline") / "first"
+    with pytest.MonkeyPatch.context() as patch:
+        prepare(folder, small())
+        patch.chdir(folder)
+        read_memory.cache_clear()
+        run_all(params.load())
+    return folder
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it to work in."""
+    folder = tmp_path / "copied"
+    shutil.copytree(finished, folder, symlinks=True)
     monkeypatch.chdir(folder)
-    cell, path = "efficientnet_lite0-edges", explain.store.delta_path("efficientnet_lite0", "edges")
-    before = pd.read_csv(path)
-    (folder / "params.yaml").write_text(yaml.safe_dump(small() | {"mode": "reference"}))
+    read_memory.cache_clear()
+    return folder
+
+
+def test_every_stage_writes_its_results(finished: Path) -> None:
+    check_results(finished / "results")
+    assert [p.name for p in (finished / "work").iterdir() if p.is_dir()] == ["page"]
+
+
+def test_twice_the_same_bytes(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = tmp_path / "second"
+    prepare(second, small())
+    monkeypatch.chdir(second)
+    read_memory.cache_clear()
+    shutil.copytree(finished / "results" / "runtime", second / "results" / "runtime")
+    run_all(params.load(), timed=False)
+    first, again = files_of(finished), files_of(second)
+    assert first.keys() == again.keys()
+    assert [path for path in first if first[path][1] != again[path][1]] == []
+
+
+def test_nothing_is_written_twice(copied: Path) -> None:
+    before = files_of(copied)
+    run_all(params.load())
+    assert files_of(copied) == before
+
+
+def test_results_are_removed_with_their_cell_and_their_figure(copied: Path) -> None:
+    raw = small()
+    raw["backbones"][CNN]["skip"] += ["rise"]
+    del raw["ablation"][CNN]["one_layer"]
+    run_all(write_params(copied, raw))
+    left = [p for p in files_of(copied) if "rise" in p.name or "one_layer" in p.name]
+    assert left == []
+    assert not (results.PLOTS / "ablation_layers.png").exists()
+    assert "rise" not in set(pd.read_csv(results.TABLES / "comparison.csv")["explainer"])
+
+
+def test_a_new_metric_scores_that_metric_alone(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = small()
+    gini = raw["evaluate"]["metrics"].pop("complexity")
+    loaded = write_params(copied, raw)
+    evaluate.main(loaded, CNN)
+    scores = pd.read_csv(results.scores_path(CNN, "rise"))
+    assert not {"gini", "entropy"} & set(scores["metric"])
+    asked: list[list[str]] = []
+    real = evaluate.score
+    monkeypatch.setattr(
+        evaluate, "score", lambda p, c, m, *rest: (asked.append(m), real(p, c, m, *rest))[1]
+    )
+    raw["evaluate"]["metrics"]["complexity"] = gini
+    evaluate.main(write_params(copied, raw), CNN)
+    assert asked == [["complexity"]] * len(CELLS[CNN])
+    again = pd.read_csv(results.scores_path(CNN, "rise"))
+    order = ["image", "metric", "level"]
+    old = again[again["metric"].isin(set(scores["metric"]))].reset_index(drop=True)
+    pd.testing.assert_frame_equal(old, scores, check_exact=True)
+    pd.testing.assert_frame_equal(again, again.sort_values(order, kind="stable"), check_exact=True)
+
+
+def test_only_figures_whose_data_changed_are_drawn(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loaded = params.load()
-    explain.main(loaded, cell)
-    evaluate.main(loaded, cell)
+    path = results.TABLES / "randomisation.csv"
+    table = pd.read_csv(path)
+    table.loc[table["backbone"] == CNN, "value"] *= 0.5
+    table.to_csv(path, index=False)
+    before = files_of(copied)
+    plots.main(loaded)
+    after = files_of(copied)
+    drawn = {p.stem for p, stamp in after.items() if stamp != before[p] and p.suffix == ".png"}
+    assert drawn == {f"{CNN}_randomisation"}
+
+
+def test_a_damaged_result_is_made_anew(copied: Path) -> None:
+    whole = files_of(copied)
+    path = results.scores_path(CNN, "gradcam")
+    path.write_text(path.read_text()[:-40])
+    evaluate.main(params.load(), CNN)
+    assert digest(path) == whole[path][1]
+
+
+def test_the_study_keeps_its_rows_in_a_clone_without_states(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Until the training itself changes, or somebody asks."""
+    shutil.rmtree(results.VARIANTS)
+    loaded, path = params.load(), results.ablation_path(CNN, "baseline")
+    before = digest(path)
+    ablate.main(loaded, CNN)
+    assert "older" not in Shelf(results.ABLATION / CNN).records["baseline"]
+    raw = small()
+    raw["evaluate"]["metrics"]["road"]["noise"] = 0.02
+    loaded = write_params(copied, raw)
+    ablate.main(loaded, CNN)
+    assert f"ablate: {CNN} keeps the rows of baseline, one_layer" in capsys.readouterr().out
+    assert Shelf(results.ABLATION / CNN).records["baseline"]["older"] == ["parameters"]
+    assert digest(path) == before
+    evaluate.main(loaded, CNN)
+    evaluate.main(loaded, VIT)
+    tables.main(loaded)
+    assert "T-TAME †" in (results.TABLES / CNN / "ablation.md").read_text()
+    ablate.main(loaded, CNN, anew=True)
+    assert "older" not in Shelf(results.ABLATION / CNN).records["baseline"]
+    assert digest(path) != before
+    assert results.variant_path(CNN, "baseline", 0).is_file()
+
+
+def test_a_clone_times_what_is_new_and_nothing_else(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed: list[tuple[str, ...]] = []
+
+    def measure(*tests: str) -> dict[str, Any]:
+        timed.append(tests)
+        raw: dict[str, Any] = json.loads((copied / "results/runtime/raw.json").read_text())
+        raw["machine_info"]["threads"] = 64  # another machine
+        entry = next(e for e in raw["benchmarks"] if e["extra_info"]["explainer"] == "gradcam")
+        entry["extra_info"] |= {"explainer": "saliency", "ratio": 3.0}
+        return raw | {"benchmarks": [entry]}
+
+    monkeypatch.setattr(runtime.timings, "measure", measure)
+    runtime.main(params.load())
+    assert timed == []
+    raw = small()
+    raw["explainers"]["saliency"] = {}
+    raw["backbones"][VIT]["skip"] += ["saliency"]
+    loaded = write_params(copied, raw)
+    runtime.main(loaded)
+    name = f"test_runtime.py::test_explainer[{CNN}-saliency"
+    assert timed == [(f"{name}-1]", f"{name}-2]")]
+    medians = json.loads((results.RUNTIME / "medians.json").read_text())[CNN]
+    assert "seconds_2" in medians["gradcam"]
+    assert not [key for key in medians["saliency"] if key.startswith(("seconds", "peak"))]
+    assert 3.0 in medians["saliency"].values()
+    runtime.main(loaded)
+    assert len(timed) == 1
+
+
+def test_what_a_randomised_network_explains_has_mode_and_seed_in_its_key() -> None:
+    """Both were missing once."""
+    raw = small()
+    keys = set()
+    for change in ({}, {"seed": 1}, {"mode": "reference"}):
+        project = Project(params.Params.model_validate(raw | change))
+        keys.add(project.randomised(project.params.cell(CNN, "rise")).key.parameters)
+    assert len(keys) == 3
+
+
+def test_a_checkpoint_is_taken_instead_of_training(copied: Path) -> None:
+    """And taken again when the explainer's settings change."""
+    loaded = params.load()
+    given = copied / "given.safetensors"
+    shutil.copy(results.state_path(CNN, "ttame"), given)
+    raw = small()
+    raw["explainers"]["ttame"] = {"checkpoint": str(given)}
+    loaded = write_params(copied, raw)
+    train.main(loaded, CNN)
+    curve = pd.read_csv(results.curve_path(CNN, "ttame"))
+    assert list(curve["step"]) == [0]
+    assert curve["validation_ad"].between(0, 100).all()
+    shelf, project = Shelf(results.STATES / CNN), Project(loaded)
+    assert shelf.due([project.state(loaded.cell(CNN, "ttame"))]) == {}
+    raw["explainers"]["ttame"]["settings"] = {"smoothness": 0.02}
+    project = Project(write_params(copied, raw))
+    due = shelf.due([project.state(project.params.cell(CNN, "ttame"))])
+    assert due == {"ttame": ["parameters"]}
+
+
+def test_the_other_mode(copied: Path) -> None:
+    """One parameter switches; the difference of the two modes is the same from either side."""
+    path = results.delta_path(CNN, "edges")
+    before = pd.read_csv(path)
+    loaded = write_params(copied, small() | {"mode": "reference"})
+    explain.main(loaded, CNN)
+    evaluate.main(loaded, CNN)
     after = pd.read_csv(path)
     assert set(after["metric"]) >= {"average_drop", "road_morf"}
     pd.testing.assert_frame_equal(before, after, check_exact=False, atol=1e-3, rtol=1e-4)
-    scores = pd.read_csv(explain.store.scores_path("efficientnet_lite0", "edges"))
-    some = scores["image"].isin(explain.read_split("evaluation").ids[:3])
+    scores = pd.read_csv(results.scores_path(CNN, "edges"))
+    some = scores["image"].isin(read_split(results.SPLITS, "evaluation").ids[:3])
     means = scores[some].groupby(["metric", "level"])["value"].mean()
     assert means.to_numpy() == pytest.approx(after["reference"].to_numpy(), abs=1e-3)
 
 
-def test_a_compiled_network_gives_the_same_scores(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_compiled_network_gives_the_same_scores(copied: Path) -> None:
     if shutil.which("g++") is None:
         pytest.skip("torch.compile needs a C++ compiler on the CPU")
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "data").symlink_to(ROOT / "data")
     raw = small()
-    raw["subset"]["images"] = {"train": 1, "validation": 1, "evaluation": 2}
+    raw["evaluate"]["metrics"] = {"confidence": {"kept": [50]}}
+    raw["backbones"][CNN]["skip"] = ["constant", "gradcam", "rise", "rollout", "ttame"]
     tables = []
     for compiled in (False, True):
         raw["evaluate"]["compile"] = compiled
-        raw["evaluate"]["metrics"] = {"confidence": {"kept": [50]}}
-        (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
-        loaded = params.load()
-        if not compiled:
-            sources.main(loaded)
-            subset.main(loaded)
-            explain.main(loaded, "efficientnet_lite0-edges")
-        evaluate.main(loaded, "efficientnet_lite0-edges")
-        tables.append(pd.read_csv(explain.store.scores_path("efficientnet_lite0", "edges")))
+        evaluate.main(write_params(copied, raw), CNN)
+        tables.append(pd.read_csv(results.scores_path(CNN, "edges")))
     pd.testing.assert_frame_equal(*tables, rtol=1e-4, atol=1e-3)
 
 
-def check_results(results: Path) -> None:
-    scores = pd.read_csv(results / "scores" / "efficientnet_lite0" / "gradcam.csv")
+def test_nan_maps_stop_evaluation(copied: Path) -> None:
+    path = results.maps_path(CNN, "edges")
+    results.write_array(path, np.full((4, 8, 8), np.nan, "float32"))
+    before = digest(results.scores_path(CNN, "edges"))
+    with pytest.raises(ValueError, match="4 of 4 maps hold NaN"):
+        evaluate.main(params.load(), CNN)
+    assert digest(results.scores_path(CNN, "edges")) == before
+
+
+def check_results(folder: Path) -> None:
+    scores = pd.read_csv(folder / "scores" / "efficientnet_lite0" / "gradcam.csv")
     assert len(scores) == 4 * (3 * 3 + 4 * 7 + 2 + 4 + 2 + 3)
-    comparison = pd.read_csv(results / "tables" / "comparison.csv")
-    assert len(comparison) == 5 * (48 + 2 * 4 + 2)
+    comparison = pd.read_csv(folder / "tables" / "comparison.csv")
+    assert len(comparison) == 6 * (48 + 2 * 4 + 2)
     found = comparison.groupby("backbone")["explainer"].unique()
     assert {backbone: set(own) for backbone, own in found.items()} == {
         backbone: set(own) for backbone, own in CELLS.items()
     }
-    similarity = pd.read_csv(results / "tables" / "randomisation.csv")
-    assert len(similarity) == 5 * 2 * 2
+    similarity = pd.read_csv(folder / "tables" / "randomisation.csv")
+    assert len(similarity) == 6 * 2 * 2
     unchanged = similarity.groupby("explainer")["unchanged"].all()
     assert unchanged.to_dict() == {
         "ttame": False,
         "gradcam": False,
+        "rise": False,
         "edges": True,
         "rollout": unchanged["rollout"],
         "constant": True,
@@ -169,34 +353,18 @@ def check_results(results: Path) -> None:
     ad = scores[(scores["metric"] == "average_drop") & (scores["level"] == 50)]["value"].mean()
     drop = gradcam.loc["average_drop"].set_index("level")["value"]
     assert drop[50] == pytest.approx(ad, rel=1e-5)
-    ablation = pd.read_csv(results / "tables" / "ablation.csv")
+    ablation = pd.read_csv(folder / "tables" / "ablation.csv")
     assert set(ablation["explainer"]) == {"baseline", "one_layer"}
     assert set(ablation["n"]) == {2}
-    seeds = pd.read_csv(results / "tables" / "ablation_seeds.csv")
+    seeds = pd.read_csv(folder / "tables" / "ablation_seeds.csv")
     assert not seeds[seeds["seed"] == 0]["value"].equals(seeds[seeds["seed"] == 1]["value"])
-    medians = json.loads((results / "runtime" / "medians.json").read_text())["efficientnet_lite0"]
+    medians = json.loads((folder / "runtime" / "medians.json").read_text())["efficientnet_lite0"]
     assert set(medians) == {*CELLS["efficientnet_lite0"], "forward"}
     assert medians["gradcam"]["seconds_2"] > 0
-    assert "node" not in json.loads((results / "runtime" / "raw.json").read_text())["machine_info"]
-    pictures = sorted((results / "plots").glob("*.png"))
+    assert "node" not in json.loads((folder / "runtime" / "raw.json").read_text())["machine_info"]
+    pictures = sorted((folder / "plots").glob("*.png"))
     assert len(pictures) == 2 * 5 + 1 + 1
     for picture in pictures:
         with Image.open(picture) as image:
             assert len(image.convert("L").getcolors()) > 20
         assert picture.with_suffix(".svg").read_text().startswith("<?xml")
-
-
-def test_nan_maps_stop_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = tmp_path / "source"
-    source.mkdir()
-    monkeypatch.chdir(source)
-    (source / "data").symlink_to(ROOT / "data")
-    (source / "params.yaml").write_text(yaml.safe_dump(small(), sort_keys=False))
-    loaded = params.load()
-    subset.main(loaded)
-    path = explain.store.maps_path("efficientnet_lite0", "edges")
-    maps = explain.np.full((4, 8, 8), explain.np.nan, "float32")
-    explain.store.write_array(path, maps)
-    with pytest.raises(ValueError, match="4 of 4 maps hold NaN"):
-        evaluate.main(loaded, "efficientnet_lite0-edges")
-    assert not (source / "results" / "scores").exists()

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 import methods
-from benchmark import backbones, params
-from methods import Backbone
+from benchmark.core import params
+from methods import Backbone, build_backbone
 
 MASKS = 4000
 LAYER = "bn2"
@@ -32,7 +32,8 @@ class Instant(nn.Module):
 
 def network(method: str) -> Backbone:
     if method != "rise":
-        return backbones.build("efficientnet_lite0", params.load().backbones["efficientnet_lite0"])
+        spec = params.load().backbones["efficientnet_lite0"].spec
+        return build_backbone("efficientnet_lite0", **spec)
     return Backbone(
         Instant(),
         name="instant",

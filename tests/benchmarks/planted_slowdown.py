@@ -27,6 +27,7 @@ CELLS = (
     "iia",
     "integrated_gradients",
 )
+BACKBONE = "efficientnet_lite0"
 PLANTED = ("gradcam", "ttame", "rise", "saliency", "scorecam")
 """Explainers that are slowed down, in turns."""
 
@@ -60,9 +61,9 @@ def noise(stop: Any) -> None:
 
 
 def track(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """Run benchmark.track in a folder, with this checkout's code and the folder's modules."""
+    """Run `benchmark track` in a folder, with this checkout's code and the folder's modules."""
     return subprocess.run(
-        [sys.executable, "-m", "benchmark.track", *command],
+        [sys.executable, "-m", "benchmark", "track", *command],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": f"{ROOT}:{folder}"},
         capture_output=True,
@@ -73,12 +74,13 @@ def track(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
 def attempt(folder: Path, planted: str) -> set[str]:
     """The explainers that are reported in one try."""
-    for name in ("data", "results/splits", "results/states", "results/sources", "results/cost"):
+    for name in ("data", "results/splits", "results/states", "results/check.json"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).symlink_to(ROOT / name)
     raw: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
-    keys = [f"efficientnet_lite0-{name}" for name in CELLS]
-    raw["cells"] = {key: raw["cells"][key] for key in keys}
+    raw["backbones"] = {BACKBONE: raw["backbones"][BACKBONE]}
+    raw["explainers"] = {name: raw["explainers"][name] for name in CELLS}
+    raw["backbones"][BACKBONE]["skip"], raw["ablation"] = [], {}
     (folder / "params.yaml").write_text(yaml.safe_dump(raw))
     git = ["git", "-C", str(folder), "-c", "user.name=t", "-c", "user.email=t@example.org"]
     subprocess.run([*git, "init", "--quiet"], check=True)
@@ -88,7 +90,7 @@ def attempt(folder: Path, planted: str) -> set[str]:
     subprocess.run([*git, "add", "results/runtime"], check=True)
     subprocess.run([*git, "commit", "--quiet", "-m", "before"], check=True)
     (folder / "planted.py").write_text(SLOW.format(name=planted))
-    raw["cells"][f"efficientnet_lite0-{planted}"]["load"] = "planted:Slow"
+    raw["explainers"][planted]["load"] = "planted:Slow"
     (folder / "params.yaml").write_text(yaml.safe_dump(raw))
     done = track(folder, "record")
     assert done.returncode == 0, done.stderr

@@ -9,8 +9,8 @@ from pytorch_grad_cam.ablation_layer import AblationLayerVit
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor
 
-from benchmark import backbones, params
-from methods import Backbone
+from benchmark.core import params
+from methods import Backbone, build_network, wrap_network
 
 RISE_BATCH = 100
 """Masked images through the network at a time, as in the authors' code."""
@@ -34,8 +34,9 @@ Network = Callable[[Tensor], Tensor]
 
 def as_given(backbone: str) -> Backbone:
     """A backbone of params.yaml with its network as timm gives it, not made faster."""
-    spec = params.load().backbones[backbone]
-    return backbones.wrap(backbone, spec, backbones.network(backbone, spec))
+    spec = params.load().backbones[backbone].spec
+    made = {key: spec.pop(key) for key in ("source", "model", "arguments", "weights")}
+    return wrap_network(build_network(backbone, **made), name=backbone, **spec)
 
 
 def plain_rise(network: Network, image: Tensor, masks: Tensor, target: int) -> Tensor:

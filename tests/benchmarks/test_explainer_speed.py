@@ -17,9 +17,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
 import methods
-from benchmark import backbones
-from benchmark.params import BackboneSpec
-from methods import Backbone
+from methods import Backbone, build_backbone
 from methods._base import normalise
 
 PEAK = "tests/benchmarks/peak_memory.py"
@@ -88,17 +86,17 @@ def test_cam(
         benchmark.extra_info |= peaks(name)
 
 
-TINY = BackboneSpec(
-    source="timm",
-    model="vit_tiny_patch16_224",
-    weights="none",
-    size=224,
-    mean=(0.5, 0.5, 0.5),
-    std=(0.5, 0.5, 0.5),
-    taps=("blocks.11.norm1",),
-    cam_layer="blocks.11.norm1",
-    prefix_tokens=1,
-)
+TINY = {
+    "source": "timm",
+    "model": "vit_tiny_patch16_224",
+    "weights": "none",
+    "size": 224,
+    "mean": (0.5, 0.5, 0.5),
+    "std": (0.5, 0.5, 0.5),
+    "taps": ("blocks.11.norm1",),
+    "cam_layer": "blocks.11.norm1",
+    "prefix_tokens": 1,
+}
 
 
 @pytest.mark.parametrize("network", ["the sample's ViT, 6 blocks", "ViT-Ti, 12 blocks"])
@@ -106,7 +104,7 @@ def test_ablation_of_tokens(
     benchmark: BenchmarkFixture, vit_sample: Backbone, photographs: Photographs, network: str
 ) -> None:
     """A ViT; the library's maps are others there (it subtracts 1e7), so the error is a loop's."""
-    backbone = backbones.build("tiny", TINY) if "12" in network else vit_sample
+    backbone = build_backbone("tiny", **TINY) if "12" in network else vit_sample
     image, explainer = photographs[0][:1], methods.load("ablationcam")(backbone)
     target, layer = backbone.predict(image), backbone.cam_layer
 

@@ -1,4 +1,4 @@
-"""Runtime of every cell of params.yaml, one image and a batch; run by benchmark.runtime.
+"""Runtime of every cell of params.yaml, one image and a batch; run by the stage runtime.
 
 Before every round of an explainer a bare forward pass of the same images is timed, so that what
 slows the machine for a while slows both.
@@ -17,38 +17,47 @@ import torch
 from benchmarks.pairing import seconds_of
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmark import explain, images, params
-from methods import Backbone
+from benchmark.core import params, results
+from benchmark.core.cells import Project
+from benchmark.core.params import Cell
+from benchmark.data.splits import Split, read_split
+from benchmark.engine.devices import device
+from benchmark.engine.explaining import assemble
+from methods import Backbone, build_backbone
 
 PARAMS = params.load()
+PROJECT = Project(PARAMS)
+CELLS = {f"{cell.backbone}-{cell.explainer}": cell for cell in PROJECT.all_cells()}
 MOST_ROUNDS = 100
 
 
 @cache
 def built(backbone: str) -> Backbone:
     """A backbone, built once."""
-    return explain.backbones.build(backbone, PARAMS.backbones[backbone])
+    return build_backbone(backbone, device=device(), **PARAMS.backbones[backbone].spec)
 
 
 @pytest.fixture(scope="module")
-def split() -> images.Split:
+def split() -> Split:
     """The evaluation images."""
-    return images.read_split("evaluation")
+    return read_split(results.SPLITS, "evaluation")
 
 
 @pytest.mark.parametrize("count", sorted({1, PARAMS.runtime.batch}))
-@pytest.mark.parametrize("cell", PARAMS.cells)
+@pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
 def test_explainer(
     benchmark: BenchmarkFixture,
-    split: images.Split,
-    cell: str,
+    split: Split,
+    cell: Cell,
     count: int,
     request: pytest.FixtureRequest,
 ) -> None:
     """One call of the explainer on `count` images."""
-    spec, settings = PARAMS.cells[cell], PARAMS.runtime
-    backbone = built(spec.backbone)
-    explainer = explain.assemble(PARAMS, spec, PARAMS.mode, backbone)
+    settings = PARAMS.runtime
+    backbone = built(cell.backbone)
+    own = cell.settings_in(PARAMS.mode)
+    name = cell.load or cell.explainer
+    explainer = assemble(name, backbone, own, PROJECT.state_of(cell))
     pixels = split.images(slice(count)).to(backbone.device)
     targets = backbone.predict(pixels)
     yardsticks: list[float] = []
@@ -71,8 +80,8 @@ def test_explainer(
     rounds = min(MOST_ROUNDS, max(settings.rounds, math.ceil(budget / pair)))
     benchmark.pedantic(lambda: seconds_of(work), setup=yardstick, rounds=rounds, iterations=1)
     benchmark.extra_info |= {
-        "backbone": spec.backbone,
-        "explainer": spec.explainer,
+        "backbone": cell.backbone,
+        "explainer": cell.explainer,
         "images": count,
         "images_forward": passes["forward"],
         "images_backward": passes["backward"],
@@ -83,10 +92,8 @@ def test_explainer(
 
 
 @pytest.mark.parametrize("count", sorted({1, PARAMS.runtime.batch}))
-@pytest.mark.parametrize("backbone", sorted({cell.backbone for cell in PARAMS.cells.values()}))
-def test_forward(
-    benchmark: BenchmarkFixture, split: images.Split, backbone: str, count: int
-) -> None:
+@pytest.mark.parametrize("backbone", list(PARAMS.backbones))
+def test_forward(benchmark: BenchmarkFixture, split: Split, backbone: str, count: int) -> None:
     """The yardstick on its own: a bare forward pass of `count` images."""
     network, settings = built(backbone), PARAMS.runtime
     pixels = split.images(slice(count)).to(network.device)

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from benchmarks.pairing import paired
@@ -24,12 +25,12 @@ from torchvision import transforms
 from torchvision.transforms.functional import to_pil_image
 
 import methods
-from benchmark import evaluate
-from benchmark.decoding import File, decoded
-from benchmark.images import Split
+from benchmark.data.decoding import File, decoded
+from benchmark.data.splits import Split
+from benchmark.engine import scoring
 from methods import Backbone
 from metrics import Maps
-from metrics._imputation import impute
+from metrics.imputation import impute
 from metrics.road import REMOVED, ROAD
 
 Cams = tuple[Tensor, Tensor]
@@ -122,7 +123,7 @@ def test_whole_metric(
     count = len(pixels)
     size = pixels.shape[2:]
     split = Split(
-        evaluate.pd.DataFrame({"id": [f"{i:02d}" for i in range(count)]}),
+        pd.DataFrame({"id": [f"{i:02d}" for i in range(count)]}),
         (pixels * 255).round().byte(),
         torch.ones(count, *size, dtype=torch.bool),
         torch.zeros(count, dtype=torch.int64),
@@ -132,8 +133,9 @@ def test_whole_metric(
     resized = Maps(native, size, range(count)).resized.cpu().numpy()
 
     def ours() -> Any:
-        view = evaluate.View("corrected", [ROAD()], native.cpu().numpy())
-        return evaluate.score([view], lite0, split, list(range(count)), 32)
+        view = scoring.View("corrected", [ROAD()], native.cpu().numpy())
+        seeds, blocks = list(range(count)), scoring.blocks(split, [view]).values()
+        return list(scoring.score([view], lite0, split, seeds, 32, blocks))
 
     def theirs() -> None:
         for order in (ROADMostRelevantFirst, ROADLeastRelevantFirst):

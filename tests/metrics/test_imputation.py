@@ -17,8 +17,8 @@ from scipy.sparse import csr_matrix, diags, kron
 from scipy.sparse.linalg import spsolve
 from torch import Tensor
 
-from metrics import _imputation, _imputation_torch
-from metrics._imputation import impute
+from metrics import imputation
+from metrics.imputation import batched, impute
 
 Mask = Callable[[int, int], np.ndarray]
 
@@ -58,7 +58,7 @@ SOLVERS = ("compiled", "batched")
 def solver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both solvers on the CPU: the compiled one, which belongs there, and the one of the GPU."""
     if request.param == "batched":
-        monkeypatch.setattr(_imputation, "_solve_on_cpu", _imputation._solve_in_batches)
+        monkeypatch.setattr(imputation, "_solve_on_cpu", imputation._solve_in_batches)
     return str(request.param)
 
 
@@ -280,9 +280,9 @@ def test_independent_of_the_batch(solver: str) -> None:
 
 def test_batches_of_problems_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     images, removed = batch()
-    whole, _ = _imputation._solve_in_batches(images, removed)
-    monkeypatch.setattr(_imputation_torch, "_PROBLEMS", 3)
-    parts, _ = _imputation._solve_in_batches(images, removed)
+    whole, _ = imputation._solve_in_batches(images, removed)
+    monkeypatch.setattr(batched, "_PROBLEMS", 3)
+    parts, _ = imputation._solve_in_batches(images, removed)
     some = ~removed.flatten(2).all(dim=2)
     assert torch.allclose(parts[some], whole[some], rtol=0, atol=1e-6)
 
@@ -313,7 +313,7 @@ def test_independent_of_the_number_of_threads(restored_threads: int) -> None:
 
 IMPUTE_AND_PRINT = """
 import hashlib, torch
-from metrics._imputation import impute
+from metrics.imputation import impute
 generator = torch.Generator().manual_seed(0)
 images = torch.rand(2, 3, 64, 64, generator=generator)
 removed = torch.rand(2, 3, 64, 64, generator=generator) < 0.6
@@ -354,7 +354,7 @@ def test_empty_batches(shape: tuple[int, int]) -> None:
 @pytest.mark.usefixtures("solver")
 def test_what_does_not_converge_is_solved_by_elimination(monkeypatch: pytest.MonkeyPatch) -> None:
     image, removed = picture(37, 50), MASKS["cam morf 0.5"](37, 50)
-    monkeypatch.setattr(_imputation, "_MAX_STEPS", 1)
+    monkeypatch.setattr(imputation, "_MAX_STEPS", 1)
     result = run(image, removed)
     assert np.abs(result - exact(image, removed)).max() <= 1e-6
     assert np.array_equal(result[:, ~removed], image[:, ~removed])
@@ -366,8 +366,8 @@ def test_iterations_alone_converge(name: str, monkeypatch: pytest.MonkeyPatch) -
     def never(image: np.ndarray, removed: np.ndarray) -> np.ndarray:
         raise AssertionError("fell back to elimination")
 
-    monkeypatch.setattr(_imputation, "_impute_directly", never)
-    monkeypatch.setattr(_imputation, "_MAX_STEPS", 20)
+    monkeypatch.setattr(imputation, "_impute_directly", never)
+    monkeypatch.setattr(imputation, "_MAX_STEPS", 20)
     run(picture(90, 61), MASKS[name](90, 61))
 
 
@@ -400,7 +400,7 @@ def test_torch_keeps_its_threads() -> None:
     """numba and torch share OpenMP; another number of threads makes a network round otherwise."""
     script = (
         "import torch\n"
-        "from metrics._imputation import impute\n"
+        "from metrics.imputation import impute\n"
         "impute(torch.rand(1, 3, 8, 8), torch.rand(1, 2, 8, 8) < 0.5)\n"
         "print(torch.get_num_threads())\n"
     )

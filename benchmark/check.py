@@ -1,0 +1,78 @@
+"""Check the parameters, and write down what DVC cannot see; runs always, in a second or two."""
+
+import shutil
+from pathlib import Path
+
+import yaml
+
+from benchmark.core import catalogue, results
+from benchmark.core.cells import Project
+from benchmark.core.params import Params
+from benchmark.core.sources import PACKAGES, digest_of, members, versions_of
+from benchmark.core.stage import run
+from benchmark.core.store import digest_json
+
+LOCK = Path("dvc.lock")
+
+BY_BACKBONE = (
+    *(results.STATES, results.CURVES, results.MAPS, results.COST, results.SCORES, results.DELTA),
+    *(results.RANDOMISATION, results.ABLATION, results.VARIANTS),
+)
+"""Folders with a folder for each backbone."""
+
+
+def main(params: Params) -> None:
+    """Write results/check.json, on which every other stage depends, if it has changed.
+
+    It has the cells, the parsed sources of the suite, modules of somebody else, weights, the
+    versions that matter, and the facts of all classes, which the other stages read from it.
+    """
+    refuse_torn_lock()
+    project = Project(params)
+    modules = [module for package in PACKAGES for module in members(package)]
+    outside = {
+        cell.explainer: digest_of([project.module_of(cell)])
+        for cell in project.all_cells()
+        if cell.load is not None
+    }
+    project.scored_metrics()
+    found = {
+        "cells": {name: project.matrix(name) for name in params.backbones},
+        "code": digest_json({name: digest_of([name]) for name in modules}),
+        "outside": outside,
+        "weights": {name: project.weights(name) for name in params.backbones},
+        "versions": versions_of([*modules, *map(project.module_of, project.all_cells())]),
+        **catalogue.as_json(project.catalogue),
+    }
+    remove_others(params)
+    if not results.CHECK.is_file() or results.read_json(results.CHECK) != found:
+        results.write_json(results.CHECK, found)
+
+
+def remove_others(params: Params) -> None:
+    """Remove the results of backbones that are no longer in the parameters."""
+    for stage in BY_BACKBONE:
+        for folder in stage.glob("*/"):
+            if folder.name not in params.backbones:
+                shutil.rmtree(folder)
+
+
+def refuse_torn_lock() -> None:
+    """Refuse a dvc.lock that DVC was killed over while it wrote it.
+
+    Raises:
+        ValueError: names the command that restores it.
+    """
+    try:
+        whole = not LOCK.is_file() or isinstance(yaml.safe_load(LOCK.read_bytes()), dict)
+    except yaml.YAMLError:
+        whole = False
+    if not whole:
+        raise ValueError(
+            f"{LOCK} is damaged, DVC was stopped while it wrote it: restore it with "
+            f"`git checkout {LOCK}`, or remove it; results are kept, see their keys.json"
+        )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,359 @@
+"""Compare an explainer of one's own, or maps made elsewhere, with the stored results.
+
+    python -m benchmark compare mypackage.mymodule:MyExplainer --backbone efficientnet_lite0
+    python -m benchmark compare --maps maps.npy --backbone efficientnet_lite0
+
+Nothing is edited, no stage runs. Scores and maps go to results/compare/, and index.html there is
+the page of the backbone with all that was compared.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import yaml
+from numpy.typing import NDArray
+
+from benchmark.core import results
+from benchmark.core.cells import Project, split_files
+from benchmark.core.params import Cell, Explainer, Params, load, refuse_unknown
+from benchmark.core.stage import keep_freed_memory
+from benchmark.core.store import Result, Shelf, Unfinished
+from benchmark.data.splits import Split, read_split
+from benchmark.engine import explaining, scoring
+from benchmark.engine.devices import device
+from benchmark.report import browser, measures, summaries
+from benchmark.report.printed import PROTOCOL, Column, columns
+from benchmark.report.statistics import holm, matrix, signed_rank
+from methods import build_backbone
+
+COMPARE = results.RESULTS / "compare"
+
+NAME = "this one"
+"""The new row's name while it is compared."""
+
+BETTER, WORSE = "▲", "▼"
+"""Marks of explainers than which the new one is better or worse (Wilcoxon, Holm)."""
+
+
+class Comparison(NamedTuple):
+    """An explainer among the stored ones of a backbone.
+
+    `table` as `among` gives it; `cost` has the label and kind of the explainer, whether it is
+    trained and, if it was run here, what an explanation takes.
+    """
+
+    backbone: str
+    table: pd.DataFrame
+    label: str
+    cost: dict[str, Any]
+    images: int
+
+
+def main() -> None:
+    """Score what the command line names, and print its row among the others."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmark compare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("explainer", nargs="?", help="package.module:Class, or a name of methods/")
+    parser.add_argument(
+        "--maps", type=Path, help="maps (N, h, w) in [0, 1] of the evaluation images"
+    )
+    parser.add_argument("--backbone", required=True, help="a backbone of params.yaml")
+    parser.add_argument("--settings", default="{}", help="of the explainer, as YAML: '{steps: 8}'")
+    given = parser.parse_args()
+    if (given.explainer is None) == (given.maps is None):
+        parser.error("expected an explainer or --maps, one of them")
+    keep_freed_memory()
+    try:
+        settings, params = read_settings(given.settings), load()
+        found = compare(params, given.backbone, given.explainer, given.maps, settings)
+        print(as_text(found, params))
+        print(f"\nMaps and images beside the others: {write_page(found, params)}", file=sys.stderr)
+    except (ValueError, OSError) as error:
+        sys.exit(f"compare: {' '.join(str(error).split())}")
+
+
+def read_settings(text: str) -> dict[str, Any]:
+    """The settings of the command line.
+
+    Raises:
+        ValueError: no YAML mapping.
+    """
+    try:
+        settings = yaml.safe_load(text)
+    except yaml.YAMLError:
+        settings = None
+    if not isinstance(settings, dict):
+        raise ValueError(f"--settings is {text!r}: expected YAML such as {{steps: 8}}")
+    return settings
+
+
+def compare(
+    params: Params,
+    backbone: str,
+    explainer: str | None,
+    file: Path | None,
+    settings: dict[str, Any],
+) -> Comparison:
+    """Score an explainer, or the maps of a file, and put it among the stored ones.
+
+    Args:
+        params: of the stored results.
+        backbone: a name of `backbones`.
+        explainer: `package.module:Class` or a name of methods/.
+        file: maps (N, h, w), float32 in [0, 1], of the evaluation images in their order.
+        settings: of the explainer.
+
+    Raises:
+        ValueError: an unknown backbone or explainer, maps that break a promise, no stored results.
+    """
+    refuse_unknown("--backbone", [backbone], params.backbones)
+    project = Project(params)
+    stored = stored_scores(project, backbone)
+    split = read_split(results.SPLITS, "evaluation")
+    shelf = Shelf(COMPARE / backbone)
+    if file is not None:
+        name, maps = file.stem, results.read_array(file)
+        cost: dict[str, Any] = {"label": name, "kind": "other", "trained": False}
+        path = shelf.folder / f"{name}.npy"
+        refuse_bad(params, maps, len(split), file)
+        results.write_array(path, maps)
+        results.write_json(path.with_suffix(".json"), cost)
+    else:
+        assert explainer is not None
+        added = with_explainer(params, backbone, explainer, settings)
+        cell = added.params.cell(backbone, explainer.rpartition(":")[2])
+        path = shelf.folder / f"{cell.explainer}.npy"
+        cost = explain(added, cell, split, shelf, path)
+        refuse_bad(params, results.read_array(path), len(split), path)
+    own = score(project, backbone, split, shelf, path, trained=cost["trained"])
+    label = str(cost["label"])
+    table = among(project, stored, own.assign(explainer=NAME), label)
+    return Comparison(backbone, table, label, cost, len(split))
+
+
+def refuse_bad(params: Params, maps: NDArray[np.float32], images: int, source: Path) -> None:
+    """See scoring.refuse_bad_maps."""
+    count_nan = params.explain.nan_maps == "count"
+    scoring.refuse_bad_maps(maps, images, str(source), count_nan=count_nan)
+
+
+def stored_scores(project: Project, backbone: str) -> list[pd.DataFrame]:
+    """The scores of every cell of a backbone.
+
+    Raises:
+        ValueError: they are not made yet.
+    """
+    paths = [results.scores_path(c.backbone, c.explainer) for c in project.cells(backbone)]
+    return [results.read_scores(path) for path in paths]
+
+
+def with_explainer(
+    params: Params, backbone: str, explainer: str, settings: dict[str, Any]
+) -> Project:
+    """The pipeline with one explainer on one backbone, as if it stood so in params.yaml."""
+    name = explainer.rpartition(":")[2]
+    known = params.explainers.get(name, Explainer())
+    entry = Explainer(load=explainer) if ":" in explainer else known
+    own = params.backbones[backbone].explainers.get(name, Explainer())
+    given = own.model_copy(update={"settings": own.settings | settings})
+    spec = params.backbones[backbone].model_copy(update={"skip": (), "explainers": {name: given}})
+    alone = {"explainers": {name: entry}, "backbones": {backbone: spec}, "ablation": {}}
+    return Project(params.model_copy(update=alone))
+
+
+def explain(project: Project, cell: Cell, split: Split, shelf: Shelf, path: Path) -> dict[str, Any]:
+    """Write the maps of the evaluation images, and return what they cost.
+
+    Raises:
+        ValueError: an explainer that does not fit the backbone, or that is not trained.
+    """
+    params = project.params
+    if why := project.matrix(cell.backbone)[cell.explainer]:
+        raise ValueError(f"explainer {cell.explainer!r} on {cell.backbone!r} is {why}")
+    state = project.state_of(cell)
+    if state is not None and not state.is_file():
+        raise ValueError(
+            f"explainer {cell.explainer!r} has to be trained and {state} is not there: expected a "
+            "trained state, add it to params.yaml and run `dvc repro`"
+        )
+    cost_path = path.with_suffix(".json")
+    made = Result(
+        f"{cell.explainer} maps", project.explain_key(cell, params.mode), (path, cost_path)
+    )
+    if shelf.due([made]):
+        network = build_backbone(
+            cell.backbone, device=device(), **params.backbones[cell.backbone].spec
+        )
+        name = cell.load or cell.explainer
+        explainer = explaining.assemble(name, network, cell.settings_in(params.mode), state)
+        work = Unfinished(f"compare {cell.name}", made.key)
+        pieces = work.pieces(
+            explaining.piece_names(split, params.explain.batch_size),
+            lambda batch: explaining.explain_batch(
+                explainer,
+                split.images(batch),
+                count_nan=params.explain.nan_maps == "count",
+                precision=cell.precision,
+            ),
+        )
+        seconds = sum(float(piece["seconds"]) for piece in pieces) / len(split)
+        results.write_array(path, explaining.joined_maps(pieces))
+        cost = explaining.cost_of(explainer, pieces)
+        cost |= {"seconds": seconds, "trained": state is not None}
+        results.write_json(cost_path, cost)
+        shelf.record([made])
+        work.forget()
+    found: dict[str, Any] = results.read_json(cost_path)
+    return found
+
+
+def score(
+    project: Project, backbone: str, split: Split, shelf: Shelf, path: Path, *, trained: bool
+) -> pd.DataFrame:
+    """Scores of the maps at `path`, as the stage evaluate gives them, by a network of its own."""
+    params = project.params
+    settings = params.evaluate.metrics
+    parameters = [params.seed, params.mode, params.evaluate, params.explain.nan_maps, trained]
+    modules = ["benchmark.engine.scoring", *(f"metrics.{name}" for name in settings)]
+    data = split_files("evaluation") | {"maps": path}
+    key = project.key(modules, parameters, data, backbone)
+    made = Result(f"{path.stem} scores", key, (path.with_suffix(".csv"),))
+    if shelf.due([made]):
+        network = build_backbone(backbone, device=device(), **params.backbones[backbone].spec)
+        suite = scoring.build_suite(settings, params.mode, network, trained=trained)
+        views = [scoring.View(params.mode, suite, results.read_array(path))]
+        seeds = scoring.image_seeds(params.seed, split)
+        size = params.evaluate.batch_size
+        work = Unfinished(f"compare {backbone}/{path.stem}", key)
+        pieces = work.streamed(
+            scoring.blocks(split, views),
+            lambda todo: scoring.score(views, network, split, seeds, size, todo.values()),
+            "block",
+        )
+        table = scoring.joined_scores(pieces, network)
+        results.write_scores(made.files[0], table, backbone, path.stem)
+        shelf.record([made])
+        work.forget()
+    return results.read_scores(made.files[0])
+
+
+def among(
+    project: Project, stored: list[pd.DataFrame], own: pd.DataFrame, label: str
+) -> pd.DataFrame:
+    """The comparison of the backbone with the new row first.
+
+    Returns:
+        a column a measure, and NAME interval and NAME mark beside it; marks say what differs.
+    """
+    params = project.params
+    known = measures.known_measures(project.catalogue)
+    names = measures.averaged(known)
+    long = summaries.summarise([own, *stored], params.tables, params.seed, names)
+    names_of = [str(table["explainer"].iloc[0]) for table in stored]
+    labels = {NAME: label} | {name: project.facts(name).label for name in names_of}
+    shown = columns(long, PROTOCOL, known)
+    tested = [matrix(scores, names) for scores in (own, *stored)]
+    others = [scores["explainer"].iloc[0] for scores in stored]
+    marks = significance(tested[0], dict(zip(others, tested[1:], strict=True)), shown, params)
+    rows = []
+    for explainer, block in long.groupby("explainer", sort=False):
+        row = {"Explainer": labels[str(explainer)]}
+        for column in shown:
+            entry = column.of(block).iloc[0]
+            heading = column.heading
+            row[heading] = column.text(entry["value"])
+            row[f"{heading} interval"] = f"{column.end(entry['low'])}–{column.end(entry['high'])}"
+            row[f"{heading} mark"] = marks.get((str(explainer), heading), "")
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def as_text(found: Comparison, params: Params) -> str:
+    """What people read of a comparison."""
+    table = found.table
+    headings = [c for c in table.columns if not c.endswith((" interval", " mark"))]
+    text = pd.DataFrame({"Explainer": table["Explainer"]})
+    text.loc[0, "Explainer"] = f"**{found.label}**"
+    for heading in headings[1:]:
+        cells = table[heading] + " (" + table[f"{heading} interval"] + ") "
+        text[heading] = (cells + table[f"{heading} mark"]).str.strip()
+    sides = ["left"] + ["right"] * (len(text.columns) - 1)
+    printed = str(text.to_markdown(index=False, colalign=sides, disable_numparse=True))
+    printed += (
+        f"\n\n{found.images} images, {100 * params.tables.confidence:g} % bootstrap intervals. "
+        f"{BETTER} {found.label} is better, {WORSE} worse (Wilcoxon's signed-rank test, "
+        "Holm-corrected over the explainers); without a mark they cannot be told apart."
+    )
+    if "seconds" in found.cost:
+        printed += (
+            f"\nCost of an explanation: {found.cost['images_forward']:g} images forward, "
+            f"{found.cost['images_backward']:g} backward, {found.cost['seconds']:.3g} s."
+        )
+    return printed
+
+
+def write_page(found: Comparison, params: Params) -> Path:
+    """Write the page of the backbone with everything that was compared on it."""
+    project, backbone = Project(params), found.backbone
+    table = found.table.copy()
+    for heading in [c.removesuffix(" mark") for c in table.columns if c.endswith(" mark")]:
+        table[f"{heading} interval"] += " " + table.pop(f"{heading} mark")
+    first = browser.as_table(backbone, f"{found.label} among the others", table)
+    own = [
+        browser.Cell(
+            backbone,
+            f"own {path.stem}",
+            f"{results.read_json(path)['label']} (compared)",
+            results.read_json(path)["kind"],
+            path.with_suffix(".npy"),
+            path.with_suffix(".csv"),
+            results.read_json(path).get("trained", False),
+        )
+        for path in sorted((COMPARE / backbone).glob("*.json"))
+        if path.with_suffix(".csv").is_file()
+    ]
+    split = read_split(results.SPLITS, "evaluation").first(params.page.images)
+    network = build_backbone(backbone, device=device(), **params.backbones[backbone].spec)
+    cells = {
+        cell.explainer: browser.describe_cell(params, cell, network, split)
+        for cell in (*own, *browser.cells_of(project, backbone))
+    }
+    tables = [first, *browser.tables_of(project, backbone)]
+    path = COMPARE / "index.html"
+    results.write_text(path, browser.render(project, {backbone: cells}, tables, [], split))
+    return path
+
+
+def significance(
+    own: pd.DataFrame, others: dict[str, pd.DataFrame], shown: list[Column], params: Params
+) -> dict[tuple[str, str], str]:
+    """Marks by explainer and heading, where the new one differs from it; see statistics.matrix."""
+    marks = {}
+    for column in shown:
+        mine = picked(own, column)
+        differences = [mine - picked(table, column) for table in others.values()]
+        p = holm(signed_rank(np.stack(differences, axis=1)))
+        for explainer, difference, value in zip(others, differences, p, strict=True):
+            if value < 1 - params.tables.confidence:
+                better = (difference.mean() > 0) == column.higher_is_better
+                marks[explainer, column.heading] = BETTER if better else WORSE
+    return marks
+
+
+def picked(table: pd.DataFrame, column: Column) -> NDArray[np.float64]:
+    """The scores (images,) of a column in a matrix."""
+    levels = table.columns.get_level_values("level")
+    at_level = levels.isna() if column.level is None else levels == column.level
+    chosen = (table.columns.get_level_values("metric") == column.metric) & at_level
+    return np.asarray(table.to_numpy()[:, chosen][:, 0], np.float64)
+
+
+if __name__ == "__main__":
+    main()

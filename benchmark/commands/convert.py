@@ -1,0 +1,73 @@
+"""Convert a released checkpoint of T-TAME, TAME or L-CAM into a trained state of this suite.
+
+The authors' files are Lightning checkpoints: `state_dict` holds the attention mechanism under
+`generic.attn_mech.`, on a transformer one step deeper, and beside it the classifier.
+"""
+
+import pickle
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmark.core import results
+from benchmark.core.params import Params, refuse_unknown
+from benchmark.core.stage import run
+from benchmark.engine.devices import device
+from benchmark.engine.training import build_trainable
+from methods import build_backbone
+
+MECHANISM = re.compile(r"(?:^|\.)attn_mech\.(?:\d+\.)?((?:convs|bns)\.\d+\.\w+|(?:fuser|op)\.\w+)$")
+"""Keys of an attention mechanism, and the name of the tensor inside it."""
+
+
+def main(params: Params, backbone: str, explainer: str, checkpoint: str, state: str) -> None:
+    """Write the file `state`, for an explainer on a backbone, from the file `checkpoint`.
+
+    Raises:
+        ValueError: the checkpoint cannot be used, see `read`, or does not fit the explainer.
+    """
+    refuse_unknown("backbone", [backbone], params.backbones)
+    refuse_unknown("explainer", [explainer], params.explainers)
+    cell = params.cell(backbone, explainer)
+    network = build_backbone(backbone, device=device(), **params.backbones[backbone].spec)
+    trainable = build_trainable(cell.load or explainer, network, cell.settings)
+    trainable.adopt(read(Path(checkpoint)), checkpoint)
+    results.write_tensors(Path(state), trainable.attention.state_dict())
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """The attention mechanism of a Lightning checkpoint, by the names of its modules.
+
+    Raises:
+        ValueError: missing or truncated, holding more than tensors and plain values, or without
+            an attention mechanism.
+    """
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"checkpoint {path} holds more than tensors and plain values, which could run code: "
+            "expected a file that torch.load reads with weights_only=True, save its state_dict "
+            f"alone ({str(error).splitlines()[0]})"
+        ) from error
+    except (OSError, EOFError, RuntimeError) as error:
+        raise ValueError(
+            f"cannot read the checkpoint {path}: {error}; expected a whole file, fetch it again"
+        ) from error
+    state = saved.get("state_dict") if isinstance(saved, dict) else None
+    if not isinstance(state, dict):
+        raise ValueError(f"checkpoint {path} has no state_dict: expected a Lightning checkpoint")
+    found = {key: MECHANISM.search(key) for key in state}
+    mechanism = {match[1]: state[key] for key, match in found.items() if match}
+    if not mechanism:
+        raise ValueError(
+            f"checkpoint {path} has no attention mechanism: expected keys such as "
+            f"generic.attn_mech.fuser.weight, it has {', '.join(list(state)[:3]) or 'none'}"
+        )
+    return mechanism
+
+
+if __name__ == "__main__":
+    run(main, "backbone", "explainer", "checkpoint", "state")

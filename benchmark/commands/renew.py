@@ -1,0 +1,219 @@
+"""Claim that a change of the code trains the same: checked by steps of the old and the new code.
+
+    python -m benchmark renew efficientnet_lite0/ttame
+    python -m benchmark renew efficientnet_lite0/ttame/no_skip
+
+The second is a variant of the ablation study. Twenty steps at the peak rate are taken with the code
+of the commit that the state was trained at, and with the present one. If every tensor moves alike
+and the optimiser has the same settings, the state gets the present key, and commit and result are
+written down beside it. Maps and scores are never renewed: they are computed anew.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+from benchmark.core import results
+from benchmark.core.cells import NOT_COMPARED, PROVENANCE, Project
+from benchmark.core.history import current_commit, unpack
+from benchmark.core.params import Cell, load
+from benchmark.core.stage import keep_freed_memory
+from benchmark.core.store import Result, Shelf
+
+STEPS = 20
+
+TOLERANCE = 1e-5
+"""Of the difference of a tensor's two updates, as a share of the largest update in it."""
+
+CODE = "code"
+
+
+class Trained(NamedTuple):
+    """A trained state: what it is of, where its record is, and the seed it was trained with."""
+
+    cell: Cell
+    made: Result
+    shelf: Shelf
+    seed: int
+
+
+def main() -> None:
+    """Renew a cell, or take steps for another version of the code that renews one."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmark renew",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("cell", help="BACKBONE/EXPLAINER, or BACKBONE/EXPLAINER/VARIANT")
+    parser.add_argument("--write-steps", type=Path, metavar="FILE", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    keep_freed_memory()
+    try:
+        project = Project(load())
+        if given.write_steps is not None:
+            write_steps(project, find_trained(project, given.cell)[0], given.write_steps)
+        else:
+            for state in find_trained(project, given.cell):
+                print(renew(project, state, given.cell))
+    except (ValueError, OSError) as error:
+        sys.exit(f"renew: {' '.join(str(error).split())}")
+
+
+def find_trained(project: Project, name: str) -> list[Trained]:
+    """The states of a cell or of all seeds of a variant.
+
+    Raises:
+        ValueError: there is no such cell or variant, or it is not trained.
+    """
+    backbone, _, rest = name.partition("/")
+    explainer, _, variant = rest.partition("/")
+    cells = {cell.explainer: cell for cell in project.cells(backbone)}
+    if explainer not in cells or not project.is_trained(cells[explainer]):
+        known = ", ".join(f"{backbone}/{cell.explainer}" for cell in project.trained(backbone))
+        raise ValueError(f"{name!r} is not trained: expected one of {known}")
+    if not variant:
+        shelf = Shelf(results.STATES / backbone, NOT_COMPARED)
+        cell = cells[explainer]
+        return [Trained(cell, project.state(cell), shelf, project.params.seed)]
+    known_variants = project.variants(backbone)
+    if variant not in known_variants:
+        known = ", ".join(known_variants)
+        raise ValueError(f"no variant {variant!r} on {backbone}: expected one of {known}")
+    cell, shelf = known_variants[variant], Shelf(results.VARIANTS / backbone, NOT_COMPARED)
+    return [
+        Trained(
+            cell.model_copy(update={"settings": cell.settings | {"seed": seed}}),
+            project.variant_state(variant, cell, seed),
+            shelf,
+            seed,
+        )
+        for seed in project.seeds()
+    ]
+
+
+def renew(project: Project, state: Trained, name: str) -> str:
+    """Give a state the key of the present code, if that trains alike.
+
+    Returns:
+        What was done, in a line.
+
+    Raises:
+        ValueError: the state is stale for another reason, or the two do not train alike.
+    """
+    why = state.shelf.why(state.made)
+    if not why:
+        return f"{name} is fresh: nothing to renew"
+    if why != [CODE]:
+        raise ValueError(
+            f"{name} is stale ({', '.join(why)}): expected a change of the code alone, run "
+            "`dvc repro`"
+        )
+    record = state.shelf.records[state.made.name]
+    commit = commit_of(state.made.files[0])
+    with TemporaryDirectory() as folder:
+        unpack(commit, Path(folder))
+        old = take_steps(name, Path(folder), Path(folder) / "steps.json")
+        new = take_steps(name, Path(__file__).parents[2], Path(folder) / "new.json")
+    if old["code"] != record["key"]["code"]:
+        raise ValueError(
+            f"{name} was trained by code that is not that of its commit {commit[:12]}: expected a "
+            "state trained from a clean checkout, run `dvc repro` to train it anew"
+        )
+    largest = largest_difference(old, new, name, commit)
+    proof = {"from": commit, "to": current_commit(), "steps": STEPS, "difference": largest}
+    kept = {key: value for key, value in record.items() if key not in ("key", "files")}
+    kept["renewed"] = [*record.get("renewed", []), proof]
+    state.shelf.record([state.made], **kept)
+    return f"{name} renewed: {STEPS} steps differ by {largest:.1e} of the largest update at most"
+
+
+def commit_of(path: Path) -> str:
+    """The commit in a state's metadata.
+
+    Raises:
+        ValueError: there is none.
+    """
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        commit = json.loads((file.metadata() or {}).get(PROVENANCE, "{}")).get("commit", "")
+    if not commit:
+        raise ValueError(f"{path} says no commit: expected a state trained in a git clone")
+    return str(commit)
+
+
+def take_steps(name: str, code: Path, path: Path) -> dict[str, Any]:
+    """What `write_steps` of a version of the code writes about a cell.
+
+    Raises:
+        ValueError: it fails.
+    """
+    command = [sys.executable, "-m", "benchmark", "renew", name, "--write-steps", str(path)]
+    environment = os.environ | {"PYTHONPATH": str(code), "PYTHONSAFEPATH": "1"}
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if ran.returncode != 0:
+        reason = ran.stderr.strip().splitlines()[-1:] or ["failed"]
+        raise ValueError(f"taking steps with the code in {code} failed: {reason[0]}")
+    found: dict[str, Any] = results.read_json(path)
+    return found
+
+
+def write_steps(project: Project, state: Trained, path: Path) -> None:
+    """Write what steps at the peak rate do: updates and the optimiser's settings; and the code."""
+    from benchmark.data.splits import read_training
+    from benchmark.engine import training
+    from benchmark.engine.devices import device
+    from methods import build_backbone
+
+    cell = state.cell
+    spec = project.params.backbones[cell.backbone].spec
+    network = build_backbone(cell.backbone, device=device(), **spec)
+    explainer = training.build_trainable(cell.load or cell.explainer, network, cell.settings)
+    train = read_training(results.SPLITS)
+    updates, optimiser = training.take_steps(
+        explainer, cell.recipe, train, seed=state.seed, steps=STEPS
+    )
+    found = {
+        "code": state.made.key.code,
+        "updates": {name: tensor.flatten().tolist() for name, tensor in updates.items()},
+        "optimiser": json.loads(json.dumps(optimiser)),
+    }
+    path.write_text(json.dumps(found))
+
+
+def largest_difference(old: dict[str, Any], new: dict[str, Any], name: str, commit: str) -> float:
+    """The largest difference of two updates, as a share of the largest update of its tensor.
+
+    Raises:
+        ValueError: other tensors, other settings of the optimiser, or a difference above TOLERANCE.
+    """
+    import numpy as np
+
+    if old["optimiser"] != new["optimiser"]:
+        raise ValueError(f"{name}: the optimiser has other settings than at {commit[:12]}")
+    if old["updates"].keys() != new["updates"].keys():
+        raise ValueError(f"{name}: there are other tensors than at {commit[:12]}")
+    largest = 0.0
+    for tensor, values in old["updates"].items():
+        then, now = np.array(values), np.array(new["updates"][tensor])
+        if then.shape != now.shape:
+            raise ValueError(f"{name}: {tensor} has another shape than at {commit[:12]}")
+        scale = max(float(np.abs(then).max(initial=0)), 1e-12)
+        share = float(np.abs(then - now).max(initial=0)) / scale
+        if not share <= TOLERANCE:
+            raise ValueError(
+                f"{name}: after {STEPS} steps {tensor} differs from that of {commit[:12]} by "
+                f"{share:.1e} of its largest update, expected at most {TOLERANCE:g}: the change is "
+                "no refactoring, run `dvc repro` to train it anew"
+            )
+        largest = max(largest, share)
+    return largest
+
+
+if __name__ == "__main__":
+    main()

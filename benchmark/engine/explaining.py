@@ -1,0 +1,101 @@
+"""Run an explainer over images, and count what that takes."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import methods
+from benchmark.data.splits import Split
+from benchmark.engine.devices import autocast, in_memory
+from benchmark.engine.recipe import Precision
+from methods import Backbone, Explainer, TrainableExplainer, check_maps
+
+
+def assemble(
+    name: str, backbone: Backbone, settings: dict[str, Any], state: Path | None = None
+) -> Explainer:
+    """An explainer on a backbone, with its trained state if it has one.
+
+    Args:
+        name: of methods/, or package.module:Class.
+        backbone: that it explains.
+        settings: the keyword arguments of its constructor.
+        state: the file of its trained state; of a trainable explainer only.
+
+    Raises:
+        ValueError: an unknown explainer or setting, a state that does not fit.
+    """
+    explainer = methods.build(methods.load(name), backbone, settings)
+    if isinstance(explainer, TrainableExplainer) and state is not None:
+        explainer.load_state(state)
+    return explainer
+
+
+def piece_names(split: Split, batch_size: int) -> dict[str, slice]:
+    """The batches of a split by the names of their pieces."""
+    return {f"maps-{batch.start:06d}": batch for batch in split.batches(batch_size)}
+
+
+def explain_batch(
+    explainer: Explainer,
+    images: torch.Tensor,
+    targets: torch.Tensor | None = None,
+    *,
+    count_nan: bool,
+    precision: Precision = "float32",
+) -> dict[str, Any]:
+    """Maps of a batch, with their cost; refuses maps that break a promise.
+
+    Args:
+        explainer: the explainer.
+        images: (B, 3, H, W) in [0, 1].
+        targets: (B,), the explained classes; the backbone's predictions if None.
+        count_nan: let NaN and infinite values pass, for evaluate to count.
+        precision: of the explainer's forward passes.
+
+    Returns:
+        `maps` (B, h, w); the images that went `forward` and `backward` for them, and the `seconds`.
+    """
+    backbone = explainer.backbone
+    images = images.to(backbone.device)
+    targets = backbone.predict(images) if targets is None else targets.to(backbone.device)
+    before = backbone.passes.forward, backbone.passes.backward
+    start = time.perf_counter()
+    with autocast(backbone.device, precision):
+        maps = in_memory(explainer, images, targets)
+    array = maps.cpu().numpy()
+    seconds = time.perf_counter() - start
+    check_maps(maps.nan_to_num(0.0, 0.0, 0.0) if count_nan else maps, images)
+    return {
+        "maps": array,
+        "forward": backbone.passes.forward - before[0],
+        "backward": backbone.passes.backward - before[1],
+        "seconds": seconds,
+    }
+
+
+def joined_maps(pieces: Sequence[dict[str, Any]]) -> NDArray[np.float32]:
+    """The maps (N, h, w) of batches."""
+    return np.concatenate([piece["maps"] for piece in pieces])
+
+
+def cost_of(explainer: Explainer, pieces: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What an explanation costs, the same on every machine, from the batches of a cell.
+
+    Returns:
+        label and kind of the explainer; of one explanation the images through the network, forward
+        and backward; how many images it is the mean of.
+    """
+    images = sum(len(piece["maps"]) for piece in pieces)
+    return {
+        "label": explainer.label,
+        "kind": explainer.kind,
+        "images": images,
+        "images_forward": sum(int(piece["forward"]) for piece in pieces) / images,
+        "images_backward": sum(int(piece["backward"]) for piece in pieces) / images,
+    }

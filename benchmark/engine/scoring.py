@@ -1,0 +1,303 @@
+"""Score maps: one row an image, measure and level; in one mode or in both."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+import metrics
+from benchmark.data.seeds import seed_of
+from benchmark.data.splits import Split
+from benchmark.engine.devices import in_memory
+from methods import Backbone
+from metrics import MODES, Maps, Metric, Perturbation, Reading, Values
+
+PERTURBED = 256
+"""Perturbed images held at a time, unless a single image has more versions."""
+
+Row = tuple[str, str, float | None, float]
+"""Image, measure, level and value."""
+
+VALUE = ["image", "metric", "level"]
+"""What a value is of."""
+
+
+@dataclass(frozen=True)
+class View:
+    """Maps (n, h, w) of a split's first n images, and the metrics that score them in one mode."""
+
+    mode: str
+    suite: list[Metric]
+    maps: NDArray[np.float32]
+
+    @property
+    def perturbing(self) -> list[Perturbation]:
+        """The metrics that ask the network."""
+        return [metric for metric in self.suite if isinstance(metric, Perturbation)]
+
+
+def refuse_bad_maps(
+    maps: NDArray[np.float32], images: int, source: str, *, count_nan: bool
+) -> None:
+    """Refuse maps that are not one finite map an image, or let those with NaN be counted.
+
+    Raises:
+        ValueError: names the file, the value and what was expected.
+    """
+    if maps.ndim != 3 or len(maps) != images:
+        raise ValueError(f"{source} has shape {maps.shape}: expected ({images}, h, w)")
+    bad = ~np.isfinite(maps).all(axis=(1, 2))
+    if bad.any() and not count_nan:
+        raise ValueError(
+            f"{source}: {int(bad.sum())} of {images} maps hold NaN or infinite values, the first "
+            f"is map {int(bad.argmax())}: expected finite values, run `dvc repro` to make them "
+            "anew, or set explain.nan_maps to count"
+        )
+    good = maps[~bad]
+    if good.size and (good.min() < 0 or good.max() > 1):
+        raise ValueError(f"{source} ranges from {good.min()} to {good.max()}: expected [0, 1]")
+
+
+def image_seeds(seed: int, split: Split) -> list[int]:
+    """The seed of each image of a split for ties and noise; from its id alone."""
+    return [seed_of(seed, "evaluate", image) for image in split.ids]
+
+
+def build_suite(
+    settings: dict[str, dict[str, Any]], mode: str, backbone: Backbone, *, trained: bool
+) -> list[Metric]:
+    """Metrics in a mode; in `reference` those that its code has.
+
+    Args:
+        settings: of each metric, by its name.
+        mode: `corrected` or `reference`.
+        backbone: whose normalisation the reference adds ROAD's noise in.
+        trained: whether the explainer is trained: on CNNs the reference adds their noise to raw
+            pixels, everybody else's to normalised ones.
+    """
+    chosen = {
+        name: given
+        for name, given in settings.items()
+        if mode == "corrected" or metrics.load(name).in_reference
+    }
+    if mode == "reference" and "road" in chosen:
+        raw = trained and backbone.family == "cnn"
+        chosen["road"] = chosen["road"] | reference_noise(chosen["road"], backbone, raw=raw)
+    return [metrics.build(name, given) for name, given in chosen.items()]
+
+
+def reference_noise(road: dict[str, Any], backbone: Backbone, *, raw: bool) -> dict[str, Any]:
+    """ROAD's noise and its empty image as in the reference, in pixels of [0, 1].
+
+    There an image without any known pixel is zero before the noise: black in raw pixels, the mean
+    colour in normalised ones.
+    """
+    if raw:
+        return {"empty": 0.0}
+    std = backbone.std.flatten().tolist()
+    return {
+        "noise": [road.get("noise", 0.01) * s for s in std],
+        "empty": backbone.mean.flatten().tolist(),
+    }
+
+
+def blocks(split: Split, views: Sequence[View]) -> dict[str, slice]:
+    """The images scored at a time, by the names of their pieces."""
+    count = 1 + sum(metric.versions for view in views for metric in view.perturbing)
+    size = max(1, PERTURBED // count)
+    return {f"scores-{block.start:06d}": block for block in split.batches(size)}
+
+
+def score(
+    views: list[View],
+    backbone: Backbone,
+    split: Split,
+    seeds: list[int],
+    batch_size: int,
+    chosen: Iterable[slice],
+) -> Iterator[dict[str, Any]]:
+    """Scores of each view, block after block of the images.
+
+    The images and their perturbed versions for all metrics and views share their forward passes, in
+    batches of one size: nothing depends on which images, metrics or views are scored together.
+
+    Args:
+        views: maps and metrics.
+        backbone: that is asked.
+        split: all images.
+        seeds: of all images, see `image_seeds`.
+        batch_size: images through the network at a time.
+        chosen: blocks of the images, see `blocks`.
+
+    Returns:
+        the columns of `joined_scores` for each block, their names after the number of the view.
+    """
+    waiting: deque[tuple[slice, list[Maps | None]]] = deque()
+
+    def versions() -> Iterator[Tensor]:
+        for block in chosen:
+            pixels = split.images(block).to(backbone.device)
+            seen = [maps_of(view, block, pixels, seeds) for view in views]
+            waiting.append((block, seen))
+            yield pixels
+            for view, maps in zip(views, seen, strict=True):
+                if maps is not None:
+                    for metric in view.perturbing:
+                        yield metric.perturb(pixels[: len(maps)], maps).flatten(0, 1)
+
+    answers = probabilities(backbone, versions(), batch_size)
+    for before in answers:
+        block, seen = waiting.popleft()
+        objects = split.objects[block].to(backbone.device)
+        found: dict[str, Any] = {}
+        for number, (view, maps) in enumerate(zip(views, seen, strict=True)):
+            rows: list[Row] = []
+            if maps is not None:
+                own = slice(len(maps))
+                values = values_of(view, maps, before[own], objects[own], answers)
+                rows = as_rows(split.ids[block][own], values, maps)
+            found |= as_columns(rows, number)
+        yield found
+
+
+def maps_of(view: View, batch: slice, pixels: Tensor, seeds: list[int]) -> Maps | None:
+    """The maps of a view in a batch of images, or None if it scores none of them."""
+    maps = torch.from_numpy(view.maps[batch]).to(pixels.device)
+    if not len(maps):
+        return None
+    return MODES[view.mode](maps, pixels.shape[2:], seeds[batch][: len(maps)])
+
+
+def values_of(
+    view: View, maps: Maps, before: Tensor, objects: Tensor, answers: Iterator[Tensor]
+) -> list[Values]:
+    """What a view's metrics say of a batch; each perturbing one takes the next of `answers`."""
+    targets = before.argmax(dim=1)
+    found: list[Values] = []
+    for metric in view.perturbing:
+        found += metric.judge(before, next(answers).unflatten(0, (len(before), -1)), targets)
+    for reading in view.suite:
+        found += reading.read(maps, objects) if isinstance(reading, Reading) else []
+    return found
+
+
+def as_rows(images: list[str], found: list[Values], maps: Maps) -> list[Row]:
+    """Values of images as rows."""
+    return [
+        (image, values.measure, values.level, value)
+        for values in found
+        for image, value in zip(images, maps.settle(values.per_image).tolist(), strict=True)
+    ]
+
+
+COLUMNS = {"image": str, "metric": str, "level": np.float64, "value": np.float64}
+"""The columns of scores, with their types."""
+
+
+def as_columns(rows: list[Row], number: int) -> dict[str, NDArray[Any]]:
+    """Rows of the view `number` as arrays."""
+    columns = zip(*rows, strict=True) if rows else ([] for _ in COLUMNS)
+    return {
+        f"{number} {name}": np.array(list(values), dtype)
+        for (name, dtype), values in zip(COLUMNS.items(), columns, strict=True)
+    }
+
+
+def joined_scores(
+    pieces: Sequence[dict[str, Any]], backbone: Backbone, number: int = 0
+) -> pd.DataFrame:
+    """The scores of the view `number`, with the columns image, metric, level, value, weights."""
+    columns = {
+        name: np.concatenate([piece[f"{number} {name}"] for piece in pieces]) for name in COLUMNS
+    }
+    return in_order(pd.DataFrame(columns).assign(weights=backbone.digest[:12]))
+
+
+def in_order(scores: pd.DataFrame) -> pd.DataFrame:
+    """Scores in the order of image, metric and level."""
+    return scores.sort_values(VALUE, kind="stable", ignore_index=True)
+
+
+def probabilities(backbone: Backbone, parts: Iterable[Tensor], batch_size: int) -> Iterator[Tensor]:
+    """Class probabilities (n, K) of each of `parts` (n, 3, H, W), one part after the other.
+
+    Batches go on from one part to the next. A part is yielded as soon as all of it has been through
+    the network.
+    """
+    lengths: deque[int] = deque()
+    answered: list[Tensor] = []
+
+    def finished() -> Iterator[Tensor]:
+        while lengths and lengths[0] <= sum(map(len, answered)):
+            done, rest = torch.cat(answered).tensor_split([lengths.popleft()])
+            answered[:] = [rest]
+            yield done
+
+    for batch, count in full_batches(parts, batch_size, lengths):
+        answered.append(in_memory(backbone.probabilities, batch)[:count])
+        yield from finished()
+    yield from finished()
+
+
+def full_batches(
+    parts: Iterable[Tensor], batch_size: int, lengths: deque[int]
+) -> Iterator[tuple[Tensor, int]]:
+    """The rows of `parts` in batches of `batch_size`, and how many rows of each batch count.
+
+    The last batch is filled with its last row: a network's rounding depends on the size of a batch.
+    The length of each part is appended to `lengths` when the part is taken.
+    """
+    rest: list[Tensor] = []
+    for part in parts:
+        lengths.append(len(part))
+        missing = batch_size - sum(map(len, rest))
+        for piece in (part[:missing], *part[missing:].split(batch_size)):
+            if len(piece):
+                rest.append(piece)
+            if sum(map(len, rest)) == batch_size:
+                yield (torch.cat(rest) if len(rest) > 1 else piece), batch_size
+                rest = []
+    if rest:
+        last = torch.cat(rest)
+        filling = last[-1:].expand(batch_size - len(last), *last.shape[1:])
+        yield torch.cat([last, filling]), len(last)
+
+
+def difference(stored: pd.DataFrame, scores: pd.DataFrame, mode: str, other: str) -> pd.DataFrame:
+    """Means of both modes over the images that have scores in both, by measure and level.
+
+    Args:
+        stored: per-image scores.
+        scores: per-image scores of the same images, or of some of them, in the other mode.
+        mode: of `stored`.
+        other: of `scores`.
+
+    Returns:
+        columns metric, level, corrected, reference, delta (reference - corrected), changed (per
+        cent of the images whose value differs by more than rounding) and n.
+
+    Raises:
+        ValueError: the images, measures or levels of the two are not the same.
+    """
+    own = stored[
+        stored["metric"].isin(set(scores["metric"])) & stored["image"].isin(set(scores["image"]))
+    ]
+    both = own.merge(scores, on=VALUE, how="outer", suffixes=("_own", "_other"), indicator=True)
+    if (both["_merge"] != "both").any():
+        lone = both[both["_merge"] != "both"].iloc[0]
+        raise ValueError(
+            f"{lone['metric']} at {lone['level']} of image {lone['image']} has a score in one mode "
+            "only: expected the same images, measures and levels, run `dvc repro`"
+        )
+    both = both.rename(columns={"value_own": mode, "value_other": other})
+    both["delta"] = both["reference"] - both["corrected"]
+    both["changed"] = 100.0 * (both["delta"].abs() > 1e-3)
+    columns = ["corrected", "reference", "delta", "changed"]
+    groups = both.groupby(["metric", "level"], sort=True)
+    return groups[columns].mean().assign(n=groups.size()).reset_index()

@@ -1,0 +1,1 @@
+"""What people read: statistics, printed tables, figures and the page, from stored results."""

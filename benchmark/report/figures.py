@@ -1,0 +1,571 @@
+"""The figures of the pipeline, from its tables.
+
+A table here has one row an explainer and value: explainer, label and kind, in the order of the
+figures, and metric, level, value, low and high as in results/tables/.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from benchmark.core import results
+from benchmark.core.cells import Project
+from benchmark.report.drawing import (
+    ARROWS,
+    LINES,
+    MARKERS,
+    PAGE,
+    ROW,
+    STYLES,
+    WIDTH,
+    Floats,
+    canvas,
+    interval,
+    marker_of,
+    settle,
+)
+from benchmark.report.measures import Known
+
+UNCHANGED = "≡"
+"""Marks explainers whose maps hardly change with the network's weights."""
+
+MARKER = 8.0
+"""Size of the points of a scatter plot."""
+
+NAME = 11
+"""Font size of the labels in it."""
+
+CONFIDENCE = ("average_drop", "increase_in_confidence")
+"""The measures under masking that the figures show."""
+
+QUALITY = {"average_drop": 50.0, "road_morf_mean": None}
+"""Measures shown against the runtime, and their level; lower is better."""
+
+
+class Drawing(NamedTuple):
+    """A figure that is to be drawn.
+
+    Attributes:
+        name: of its files.
+        tables: what it shows.
+        files: that it reads.
+        draw: makes it.
+    """
+
+    name: str
+    tables: tuple[pd.DataFrame, ...]
+    files: dict[str, Path]
+    draw: Callable[[], Figure]
+
+    @property
+    def digest(self) -> str:
+        """Of its tables."""
+        texts = [table.to_csv(index=True) for table in self.tables]
+        return sha256("\n".join(texts).encode()).hexdigest()[:16]
+
+
+def drawings(project: Project, known: Known) -> Iterator[Drawing]:
+    """Every figure of the pipeline."""
+    comparison = results.read_table(results.TABLES / "comparison.csv")
+    similarity = results.read_table(results.TABLES / "randomisation.csv")
+    for backbone in project.params.backbones:
+        explainers = described(project, backbone)
+        table = ordered(comparison, backbone, explainers)
+        shuffled = ordered(similarity, backbone, explainers)
+        seconds = read_runtime(backbone)
+        maps = {n: results.maps_path(backbone, n) for n in explainers["explainer"]}
+        shown = project.params.plots.grid_images
+
+        def drawing(
+            name: str, draw: Callable[..., Figure], *tables: Any, backbone: str = backbone
+        ) -> Drawing:
+            return Drawing(f"{backbone}_{name}", tables, {}, partial(draw, *tables, known))
+
+        yield drawing("confidence", confidence, table)
+        yield drawing("road", road, table)
+        if {"forward"} < set(seconds.index):
+            yield drawing("quality_runtime", quality_runtime, table, seconds)
+        yield drawing("randomisation", randomisation, shuffled)
+        yield Drawing(
+            f"{backbone}_heat_maps",
+            (explainers,),
+            {"evaluation": results.split_path("evaluation"), **maps},
+            partial(draw_heat_maps, backbone, explainers, shown),
+        )
+    yield from ablation_drawings(project, known)
+    for cell in (c for b in project.params.backbones for c in project.trained(b)):
+        if cell.checkpoint is None:
+            curve = results.read_table(results.curve_path(cell.backbone, cell.explainer))
+            name = f"{cell.backbone}_{cell.explainer}_training"
+            yield Drawing(name, (curve,), {}, partial(training, curve))
+
+
+def draw_heat_maps(backbone: str, explainers: pd.DataFrame, count: int) -> Figure:
+    """See heat_maps.read_heat_maps; it takes torch, which the other figures do without."""
+    from benchmark.report.heat_maps import read_heat_maps
+
+    return read_heat_maps(backbone, explainers, count)
+
+
+def ablation_drawings(project: Project, known: Known) -> Iterator[Drawing]:
+    """A figure for each question of the ablation study."""
+    variants = results.read_table(results.TABLES / "ablation.csv")
+    seeds = results.read_table(results.TABLES / "ablation_seeds.csv")
+    for question, own in questions(project).items():
+        keys = ["backbone", "explainer"]
+        means, each_seed = (t.merge(own[keys], on=keys) for t in (variants, seeds))
+        draw = partial(ablation, own, means, each_seed, known)
+        yield Drawing(f"ablation_{question}", (own, means, each_seed), {}, draw)
+
+
+def described(project: Project, backbone: str) -> pd.DataFrame:
+    """Explainer, label and kind of the cells of a backbone, those of a kind together."""
+    facts = {cell.explainer: project.facts(cell.explainer) for cell in project.cells(backbone)}
+    rows = [(name, own.label, own.kind) for name, own in facts.items()]
+    table = pd.DataFrame(rows, columns=["explainer", "label", "kind"])
+    return table.sort_values("kind", key=lambda k: k.map(list(STYLES).index), kind="stable")
+
+
+def ordered(table: pd.DataFrame, backbone: str, explainers: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a backbone with label and kind, in the order of `explainers`."""
+    return explainers.merge(table[table["backbone"] == backbone], on="explainer")
+
+
+def each(table: pd.DataFrame) -> pd.DataFrame:
+    """One row an explainer: its name, label and kind."""
+    return table.drop_duplicates("explainer")[["explainer", "label", "kind"]]
+
+
+def at(table: pd.DataFrame, metric: str, level: float | None) -> pd.DataFrame:
+    """The rows of a measure at a level, or of its mean over levels (level None)."""
+    levels = table["level"].isna() if level is None else table["level"] == level
+    return table[(table["metric"] == metric) & levels]
+
+
+def titled(measure: str, known: Known) -> str:
+    """A measure's label with its good direction."""
+    found = known[measure]
+    return f"{found.label} {ARROWS[found.higher_is_better]}"
+
+
+class Row(NamedTuple):
+    """A row of a figure: an explainer, or the heading of those of a kind (explainer None)."""
+
+    text: str
+    kind: str
+    explainer: str | None = None
+
+
+def rows_of(table: pd.DataFrame) -> list[Row]:
+    """The explainers of a table under the headings of their kinds."""
+    rows: list[Row] = []
+    for own in each(table).itertuples():
+        if not rows or rows[-1].kind != own.kind:
+            rows.append(Row(own.kind, own.kind))
+        rows.append(Row(own.label, own.kind, own.explainer))
+    return rows
+
+
+def label_rows(axes: Sequence[Axes], rows: list[Row]) -> None:
+    """Label the rows of axes that stand side by side, at y = 0, 1, ... from the top."""
+    for axis in axes:
+        axis.set_ylim(len(rows) - 0.5, -0.5)
+        axis.set_yticks(range(len(rows)), [row.text for row in rows])
+        axis.tick_params(axis="y", length=0, labelleft=axis is axes[0])
+        axis.grid(False, axis="y")
+    for row, text in zip(rows, axes[0].get_yticklabels(), strict=True):
+        if row.explainer is None:
+            text.set(color=STYLES[row.kind][0], fontweight="bold")
+
+
+def confidence(table: pd.DataFrame, known: Known) -> Figure:
+    """AD and IC with intervals: a row an explainer, a column a measure and level."""
+    rows = rows_of(table)
+    places = {row.explainer: i for i, row in enumerate(rows)}
+    shown = [(name, level) for name in CONFIDENCE for level in levels_of(table, name)]
+    figure, axes = canvas(1, len(shown), 1.2 + ROW * len(rows), 2.2 + 1.55 * len(shown))
+    for axis, (name, level) in zip(axes[0], shown, strict=True):
+        own = at(table, name, level)
+        for kind, block in own.groupby("kind", sort=False):
+            colour, marker = STYLES[str(kind)]
+            y = block["explainer"].map(places)
+            points = {"fmt": marker, "color": colour, "ms": 6, "elinewidth": 1.6}
+            axis.errorbar(block["value"], y, xerr=interval(block), **points)
+        top = 5 * max(1, math.ceil(table.loc[table["metric"] == name, "high"].max() / 5))
+        axis.set(
+            title=f"{titled(name, known)} at {level:g} %",
+            xlabel="%",
+            xlim=(-0.05 * top, 1.05 * top),
+        )
+        for i, row in enumerate(rows):
+            if row.explainer is not None:
+                axis.axhline(i, color="0.92", lw=0.8, zorder=0)
+    label_rows(axes[0], rows)
+    return figure
+
+
+def road(table: pd.DataFrame, known: Known) -> Figure:
+    """ROAD curves, MoRF above and LeRF below, a column a kind.
+
+    The first explainer's curve, with its interval, is in every panel.
+    """
+    kinds = list(dict.fromkeys(table["kind"]))
+    first = each(table).iloc[0]
+    height = 6 + 0.22 * each(table)["kind"].value_counts().max()
+    width = max(WIDTH, 2.4 * len(kinds))
+    figure, axes = canvas(2, len(kinds), height, width, sharex=True, sharey=True)
+    for row, name in enumerate(("road_morf", "road_lerf")):
+        curves = table[table["metric"] == name]
+        reference = curves[curves["explainer"] == first["explainer"]]
+        for axis, kind in zip(axes[row], kinds, strict=True):
+            axis.fill_between(*reference[["level", "low", "high"]].to_numpy().T, color="0.9")
+            axis.plot(
+                reference["level"], reference["value"], "k--", lw=2, zorder=3, label=first["label"]
+            )
+            draw_curves(axis, curves[curves["kind"] == kind], first["explainer"])
+        axes[row, 0].set_ylabel(f"{titled(name, known)}, % unchanged")
+    axes[0, 0].set(xlim=(0, 100), ylim=(-3, 103), xticks=range(0, 101, 25))
+    for top, bottom, kind in zip(*axes, kinds, strict=True):
+        top.set_title(kind, color=STYLES[kind][0], fontweight="bold")
+        bottom.set_xlabel("% of pixels removed")
+        bottom.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False, handlelength=1.6
+        )
+    return figure
+
+
+def draw_curves(axis: Axes, curves: pd.DataFrame, but: str) -> None:
+    """A line an explainer, except one."""
+    shown = curves[curves["explainer"] != but].groupby("explainer", sort=False)
+    for i, (_, own) in enumerate(shown):
+        axis.plot(
+            own["level"], own["value"], label=own["label"].iloc[0], lw=1.5, ms=6,
+            color=LINES[i % len(LINES)], marker=MARKERS[i % len(MARKERS)],
+        )  # fmt: skip
+
+
+def read_medians() -> dict[str, dict[str, dict[str, float]]]:
+    """The runtime by backbone and explainer, empty where it was not measured."""
+    path = results.RUNTIME / "medians.json"
+    found: dict[str, dict[str, dict[str, float]]] = (
+        results.read_json(path) if path.is_file() else {}
+    )
+    return found
+
+
+def read_runtime(backbone: str) -> pd.Series:
+    """Median seconds an image, of the largest batch timed, by explainer.
+
+    What was timed on another machine than the bare forward pass has no seconds, and is left out.
+    """
+    seconds = {}
+    for explainer, times in read_medians().get(backbone, {}).items():
+        sizes = [int(key.removeprefix("seconds_")) for key in times if key.startswith("seconds_")]
+        if sizes:
+            seconds[explainer] = times[f"seconds_{max(sizes)}"] / max(sizes)
+    return pd.Series(seconds, dtype=float)
+
+
+def quality_runtime(table: pd.DataFrame, seconds: pd.Series, known: Known) -> Figure:
+    """AD and ROAD MoRF against the seconds an image, with the Pareto front, where there are any."""
+    figure, axes = canvas(1, len(QUALITY), 7.4, PAGE)
+    drawn = []
+    for axis, (name, level) in zip(axes[0], QUALITY.items(), strict=True):
+        rows = at(table, name, level).assign(seconds=lambda t: t["explainer"].map(seconds))
+        rows = rows.dropna(subset=["seconds"])
+        front = staircase(rows["seconds"].to_numpy(), rows["value"].to_numpy())
+        axis.plot(*front.T, "0.45", lw=1, zorder=1)
+        axis.axvline(seconds["forward"], color="0.45", ls=":", zorder=1)
+        for kind, own in rows.groupby("kind", sort=False):
+            colour, marker = STYLES[str(kind)]
+            look: dict[str, Any] = {"color": colour, "ms": MARKER, "mec": "w", "zorder": 3}
+            axis.plot(own["seconds"], own["value"], marker, **look)
+        title = titled(name.removesuffix("_mean"), known)
+        title += ", mean over levels" if level is None else f" at {level:g} %"
+        axis.set(xscale="log", xlabel="seconds an image", ylabel="%", title=title)
+        axis.margins(0.06)
+        drawn.append((rows, front))
+    handles = [marker_of(kind) for kind in dict.fromkeys(table["kind"])]
+    handles += [Line2D([], [], color="0.45", lw=1, label="Pareto front")]
+    handles += [Line2D([], [], color="0.45", ls=":", label="bare forward pass")]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    settle(figure)
+    for axis, (rows, front) in zip(axes[0], drawn, strict=True):
+        name_points(axis, rows, front, seconds["forward"])
+    return figure
+
+
+def staircase(cost: Floats, value: Floats) -> Floats:
+    """(n, 2), the Pareto front: the best value of each cost."""
+    best = pareto(cost, value)
+    return np.stack([np.repeat(cost[best], 2)[1:], np.repeat(value[best], 2)[:-1]], axis=1)
+
+
+def pareto(cost: Floats, value: Floats) -> list[int]:
+    """Indices of the points that no other beats in both, the cheapest first; lower is better."""
+    best: list[int] = []
+    for i in np.lexsort((value, cost)):
+        if not best or value[i] < value[best[-1]]:
+            best.append(int(i))
+    return best
+
+
+def name_points(axis: Axes, rows: pd.DataFrame, front: Floats, forward: float) -> None:
+    """Write the explainers beside their points in settled axes, clear of the lines."""
+    figure: Any = axis.get_figure()
+    unit = 72 / figure.dpi
+    points = unit * axis.transData.transform(rows[["seconds", "value"]].to_numpy())
+    corners = unit * axis.transData.transform(front)
+    upright = unit * axis.transData.transform([(forward, end) for end in axis.get_ylim()])
+    walls = np.concatenate([np.stack([corners[:-1], corners[1:]], axis=1), upright[None]])
+    sizes = unit * np.array([size_of(figure, label) for label in rows["label"]])
+    centres = Labels(points, sizes, unit * np.array(axis.bbox.extents), walls).place()
+    for row, point, size, centre in zip(rows.itertuples(), points, sizes, centres, strict=True):
+        gap = np.linalg.norm((np.abs(centre - point) - size / 2).clip(0))
+        line = {"arrowstyle": "-", "color": "0.6", "lw": 0.8, "shrinkA": 0, "shrinkB": 4}
+        axis.annotate(
+            row.label, (row.seconds, row.value), xytext=centre - point, fontsize=NAME,
+            textcoords="offset points", ha="center", va="center", color=STYLES[row.kind][0],
+            arrowprops=line if gap > MARKER else None, zorder=2,
+        )  # fmt: skip
+
+
+def size_of(figure: Figure, label: str) -> tuple[float, float]:
+    """Width and height of a label in pixels, with a space to the next."""
+    text = figure.text(0, 0, label, fontsize=NAME)
+    box = text.get_window_extent()
+    text.remove()
+    return box.width + box.height / 4, box.height
+
+
+class Labels:
+    """Labels beside the points they name, each with a line to its point.
+
+    Args:
+        points: (n, 2).
+        sizes: (n, 2), width and height of the labels, in the unit of the points (1/72 inch).
+        bounds: (4,), left, bottom, right and top.
+        walls: (m, 2, 2), lines that labels had better not cover.
+    """
+
+    def __init__(self, points: Floats, sizes: Floats, bounds: Floats, walls: Floats) -> None:
+        self.points, self.sizes, self.bounds, self.walls = points, sizes, bounds, walls
+        self.centres = points.copy()
+        self.placed: list[int] = []
+
+    def place(self, sweeps: int = 4, crowd: float = 40) -> Floats:
+        """Centres (n, 2) within bounds, not on each other, as near to the points as they can.
+
+        Greedy, crowded points first, then improved in sweeps; the same each time.
+        """
+        angles, reach = np.meshgrid(np.arange(24) * np.pi / 12, 6 * 1.2 ** np.arange(20))
+        turns = np.stack([np.cos(angles), np.sin(angles)], axis=-1).reshape(-1, 2)
+        near = np.linalg.norm(self.points[:, None] - self.points, axis=-1) < crowd
+        for label in np.tile(np.argsort(-near.sum(axis=1), kind="stable"), sweeps):
+            self.placed = [other for other in self.placed if other != label]
+            half = self.sizes[label] / 2
+            candidates = self.points[label] + turns * (reach.reshape(-1, 1) + half)
+            costs = (self.covered, self.tangled, self.mistaken)
+            cost = reach.ravel() + sum(of(label, candidates) for of in costs)
+            self.centres[label] = candidates[np.argmin(cost)]
+            self.placed.append(label)
+        return self.centres
+
+    def covered(self, label: int, candidates: Floats) -> Floats:
+        """The cost of what a label covers at each of the candidates (n, 2), or of its overhang."""
+        own = boxes(candidates, self.sizes[label])
+        labels = boxes(self.centres[self.placed], self.sizes[self.placed])
+        outside = np.prod(self.sizes[label]) - common(own, self.bounds[None]).sum(axis=1)
+        on_points = common(own, boxes(self.points, MARKER)).sum(axis=1)
+        area: Floats = common(own, labels).sum(axis=1) + on_points + outside
+        return 100 * area
+
+    def tangled(self, label: int, candidates: Floats) -> Floats:
+        """The cost of crossing lines and of lines through labels and points."""
+        point, rest = self.points[label], np.delete(self.points, label, axis=0)
+        labels = boxes(self.centres[self.placed], self.sizes[self.placed])
+        own = np.stack([np.broadcast_to(point, candidates.shape), candidates], axis=1)
+        lines = np.stack([self.points[self.placed], self.centres[self.placed]], axis=1)
+        crossings = cross(own, lines).sum(axis=1)
+        through = meet(own, np.concatenate([labels, boxes(rest, MARKER)])).sum(axis=1)
+        around = boxes(candidates, self.sizes[label])
+        under = meet(lines, around).sum(axis=0) + 0.5 * meet(self.walls, around).sum(axis=0)
+        cost: Floats = 40 * (crossings + through + under)
+        return cost
+
+    def mistaken(self, label: int, candidates: Floats) -> Floats:
+        """The cost of standing as near to other points as to the own one."""
+        beyond = np.abs(candidates[:, None] - self.points) - self.sizes[label] / 2
+        gaps = np.linalg.norm(beyond.clip(0), axis=-1)
+        near: Floats = 8.0 * ((gaps < gaps[:, [label]] + 3).sum(axis=1) - 1)
+        return near
+
+
+def boxes(centres: Floats, sizes: Floats | float) -> Floats:
+    """(n, 4), left, bottom, right and top of boxes of a size around centres (n, 2)."""
+    return np.concatenate([centres - sizes / 2, centres + sizes / 2], axis=-1)
+
+
+def common(first: Floats, second: Floats) -> Floats:
+    """(n, m), the areas that boxes (n, 4) and (m, 4) share."""
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    areas: Floats = np.prod((high - low).clip(0), axis=-1)
+    return areas
+
+
+def meet(lines: Floats, areas: Floats) -> NDArray[np.bool_]:
+    """(n, m), which of the lines (n, 2, 2) run through which of the boxes (m, 4)."""
+    start, along = lines[:, None, 0], lines[:, None, 1] - lines[:, None, 0]
+    along = np.where(along == 0, 1e-9, along)
+    first, second = ((areas[None, :, ends] - start) / along for ends in ([0, 1], [2, 3]))
+    enter = np.minimum(first, second).max(axis=-1).clip(0)
+    leave = np.maximum(first, second).min(axis=-1).clip(max=1)
+    found: NDArray[np.bool_] = enter < leave
+    return found
+
+
+def cross(first: Floats, second: Floats) -> NDArray[np.bool_]:
+    """(n, m), which of the lines (n, 2, 2) and (m, 2, 2) cross."""
+
+    def apart(lines: Floats, others: Floats) -> NDArray[np.bool_]:
+        """(n, m), whether the ends of the others lie on the two sides of a line."""
+        along = lines[:, 1] - lines[:, 0]
+        to = others[None] - lines[:, None, None, 0]
+        side = along[:, None, None, 0] * to[..., 1] - along[:, None, None, 1] * to[..., 0]
+        split: NDArray[np.bool_] = side[..., 0] * side[..., 1] < 0
+        return split
+
+    return apart(first, second) & apart(second, first).T
+
+
+def randomisation(table: pd.DataFrame, _known: Known) -> Figure:
+    """Similarity to the maps of the trained network, by the share of layers randomised."""
+    unchanged = set(table.loc[table["unchanged"].astype(bool), "explainer"])
+    rows = [
+        row._replace(text=f"{row.text} {UNCHANGED}") if row.explainer in unchanged else row
+        for row in rows_of(table)
+    ]
+    levels = sorted(table["level"].unique())
+    titles = {"randomisation_ssim": "SSIM", "randomisation_rank": "rank correlation"}
+    width = 2.6 + 0.8 * len(titles) * len(levels)
+    figure, axes = canvas(1, len(titles), 1.8 + ROW * len(rows), width)
+    for axis, (name, title) in zip(axes[0], titles.items(), strict=True):
+        own = table[table["metric"] == name].pivot_table(
+            index="explainer", columns="level", values="value", dropna=False
+        )
+        draw_cells(axis, own.reindex([row.explainer for row in rows])[levels].to_numpy())
+        axis.set(title=title, xlabel="% of the layers\nrandomised")
+        axis.set_xticks(range(len(levels)), [f"{level:g}" for level in levels])
+    label_rows(axes[0], rows)
+    if unchanged:
+        figure.supxlabel(f"{UNCHANGED}  maps hardly change with the network's weights", fontsize=11)
+    return figure
+
+
+def draw_cells(axis: Axes, values: Floats) -> None:
+    """Shares of one (rows, columns) as shades with numbers; rows of NaN stay empty."""
+    edges = [np.arange(length + 1) - 0.5 for length in values.shape]
+    axis.pcolormesh(edges[1], edges[0], values, vmin=0, vmax=1, cmap="Blues", ec="w", lw=1)
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            look: dict[str, Any] = {"color": "w" if value > 0.65 else "0.15", "fontsize": 10.5}
+            axis.text(column, row, f"{value:.2f}", ha="center", va="center", **look)
+    axis.grid(False)
+    axis.spines[:].set_visible(False)
+
+
+def questions(project: Project) -> dict[str, pd.DataFrame]:
+    """The variants of T-TAME behind each question of the ablation study, baselines first.
+
+    Returns:
+        question to a table of backbone, explainer (the variant's name) and label.
+    """
+    rows = [
+        (variant.question, backbone, name, variant.label)
+        for backbone in project.params.ablation
+        for name, variant in project.marked_variants(backbone).items()
+    ]
+    table = pd.DataFrame(rows, columns=["question", "backbone", "explainer", "label"])
+    found = {}
+    for question in table["question"].dropna().unique():
+        own = table[table["question"] == question]
+        baselines = table["question"].isna() & table["backbone"].isin(own["backbone"])
+        whole = pd.concat([table[baselines], own])
+        found[question] = whole.sort_values("backbone", kind="stable").drop(columns="question")
+    return found
+
+
+def ablation(
+    variants: pd.DataFrame, table: pd.DataFrame, seeds: pd.DataFrame, known: Known
+) -> Figure:
+    """The variants behind one question: a point a seed, the mean with its interval over seeds.
+
+    Args:
+        variants: of `questions`.
+        table: means and intervals over seeds, results/tables/ablation.csv.
+        seeds: the means of every seed, results/tables/ablation_seeds.csv.
+        known: the measures.
+    """
+    texts: list[str] = []
+    places: list[int] = []
+    for backbone, own in variants.groupby("backbone", sort=False):
+        places += range(len(texts) + 1, len(texts) + 1 + len(own))
+        texts += [str(backbone), *own["label"]]
+    variants = variants.assign(place=places)
+    table, seeds = (t.merge(variants, on=["backbone", "explainer"]) for t in (table, seeds))
+    shown: list[tuple[str, float | None]] = [
+        (name, level) for name in CONFIDENCE for level in levels_of(table, name)
+    ]
+    shown += [("road_morf_mean", None), ("road_lerf_mean", None)]
+    figure, axes = canvas(1, len(shown), 1.1 + 0.4 * len(texts), 2.4 + 1.45 * len(shown))
+    for axis, (name, level) in zip(axes[0], shown, strict=True):
+        own, dots = at(table, name, level), at(seeds, name, level)
+        base = own.groupby("backbone")["place"].transform("min") == own["place"]
+        for rows, colour in ((own[base], "0.35"), (own[~base], STYLES["trained"][0])):
+            points = {"fmt": "o", "color": colour, "ms": 7, "elinewidth": 1.6, "zorder": 3}
+            axis.errorbar(rows["value"], rows["place"], xerr=interval(rows), **points)
+        axis.plot(dots["value"], dots["place"], "|", color="k", ms=13, mew=1.4, zorder=4)
+        at_level = "" if level is None else f" at {level:g} %"
+        axis.set(title=f"{titled(name.removesuffix('_mean'), known)}{at_level}", xlabel="%")
+        axis.set_ylim(len(texts) - 0.5, -0.5)
+        axis.set_yticks(range(len(texts)), texts)
+        axis.tick_params(axis="y", length=0, labelleft=axis is axes[0, 0])
+        axis.grid(False, axis="y")
+    for place, text in enumerate(axes[0, 0].get_yticklabels()):
+        text.set_fontweight("normal" if place in places else "bold")
+    return figure
+
+
+def levels_of(table: pd.DataFrame, metric: str) -> list[float]:
+    """The levels of a measure, the highest first."""
+    return sorted(table.loc[table["metric"] == metric, "level"].unique(), reverse=True)
+
+
+def training(curve: pd.DataFrame) -> Figure:
+    """The loss, its terms, and the validation AD of one training run."""
+    terms = curve.columns[curve.columns.get_loc("loss") :]
+    figure, axes = canvas(1, 3, height=3.6)
+    axes[0, 0].plot(curve["step"], curve["loss"])
+    axes[0, 0].set(title="loss", xlabel="step")
+    for i, term in enumerate(terms[1:], start=1):
+        scaled = curve[term] / curve[term].max()
+        label = f"{term.replace('_', ' ')} (max {curve[term].max():.3g})"
+        axes[0, 1].plot(curve["step"], scaled, label=label, color=sns.color_palette()[i])
+    axes[0, 1].set(title="terms, as share of their maximum", xlabel="step", ylim=(0, 1.55))
+    axes[0, 1].legend(fontsize="x-small", loc="upper right")
+    held_out = curve.dropna(subset=["validation_ad"])
+    axes[0, 2].plot(held_out["step"], held_out["validation_ad"], marker="o")
+    axes[0, 2].set(title="validation AD at 100 %", xlabel="step", ylim=(0, None))
+    return figure

@@ -1,0 +1,248 @@
+"""The tables that people read: which there are, and what is in a row and in a column."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmark.core.params import Variant
+from benchmark.report.measures import Known, averaged, measure_of, of_metric
+from benchmark.report.rendering import Entry, Mark
+
+COSTS = {"images_forward": "Images forward", "images_backward": "Images backward"}
+"""Costs shown in the comparison, with their labels."""
+
+CONFIDENCE = ["average_drop+increase_in_confidence"]
+"""The measures of the comparison in the T-TAME paper."""
+
+PROTOCOL = [*CONFIDENCE, "road_morf_mean", "road_lerf_mean"]
+"""All measures of the T-TAME paper, a column each."""
+
+RANKED = [*PROTOCOL, "average_gain", "deletion_black", "insertion_blur", "energy_pointing_game"]
+"""The measures by which the printed table ranks the explainers."""
+
+MORE = ["average_gain", "comprehensiveness_mean", "sufficiency_mean"]
+"""Further measures of faithfulness, beside deletion and insertion."""
+
+ORDERS = {"road_morf": "MoRF ↓", "road_lerf": "LeRF ↑"}
+"""The two halves of the ROAD table."""
+
+SIMILARITIES = {"randomisation_ssim": "SSIM", "randomisation_rank": "Rank"}
+"""What the sanity check measures, with its labels."""
+
+CAPTIONS = {
+    "comparison": "Average Drop and Increase in Confidence, and images through the network",
+    "road": "ROAD: per cent of predictions unchanged after removing pixels",
+    "faithfulness": "Further measures of faithfulness",
+    "maps": "The maps themselves: localisation, complexity, degenerate maps",
+    "ranks": "Mean ranks over images",
+    "ablation": "Variants of T-TAME: means over seeds",
+    "delta": "Reference arithmetic minus corrected",
+    "randomisation": "Similarity of maps when layers are randomised from the top",
+    "reported": "Published values",
+}
+"""The printed tables, in the order of the document; `reported` exists where values are known."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a printed table: a measure at a level, or over levels (level None)."""
+
+    metric: str
+    level: float | None
+    label: str
+    higher_is_better: bool
+    of_one: bool
+    """Whether the values are shares of one, not per cent."""
+
+    @property
+    def heading(self) -> str:
+        """The label with the arrow of the good direction."""
+        return f"{self.label} {'↑' if self.higher_is_better else '↓'}"
+
+    def text(self, value: float) -> str:
+        """A value of this column: per cent with one decimal, shares of one with three."""
+        return f"{value:.3f}" if self.of_one else f"{value:.1f}"
+
+    def end(self, value: float) -> str:
+        """An end of an interval."""
+        return f"{value:.2f}" if self.of_one else f"{value:.0f}"
+
+    def of(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The rows of a long form that it shows."""
+        levels = table["level"].isna() if self.level is None else table["level"] == self.level
+        return table[(table["metric"] == self.metric) & levels]
+
+    def entry(self, row: pd.Series) -> Entry:
+        """A row of a long form as it is printed."""
+        if self.metric in COSTS:
+            return Entry(f"{row['value']:.4g}")
+        mark: Mark = "best" if row["best"] else "" if row["separated"] else "tied"
+        interval = f"{self.end(row['low'])}–{self.end(row['high'])}"
+        return Entry(self.text(row["value"]), interval, mark)
+
+
+def printed_tables(
+    own: dict[str, pd.DataFrame],
+    known: Known,
+    labels: dict[str, str],
+    variants: dict[str, Variant],
+) -> dict[str, pd.DataFrame]:
+    """The printed tables of a backbone, by name, from its long forms."""
+    comparison = own["comparison"]
+
+    def explainers(shown: Iterable[str]) -> pd.DataFrame:
+        return printed(comparison, columns(comparison, shown, known), labels)
+
+    return {
+        "comparison": explainers([*CONFIDENCE, *COSTS]),
+        "road": road_table(comparison, known, labels),
+        "faithfulness": explainers([*of_metric("deletion_insertion", known), *MORE]),
+        "maps": explainers(
+            name
+            for metric in ("localisation", "complexity", "degeneracy")
+            for name in of_metric(metric, known)
+        ),
+        "ranks": rank_table(own["ranks"], known, labels),
+        "ablation": ablation_table(own["ablation"], known, variants),
+        "delta": delta_table(own["delta"], known, labels),
+        "randomisation": randomisation_table(own["randomisation"], labels),
+        "reported": reported_table(comparison, known, labels),
+    }
+
+
+def columns(table: pd.DataFrame, shown: Iterable[str], known: Known) -> list[Column]:
+    """The columns of a printed table: `shown` as far as the long form has them.
+
+    Measures that are written together, as AD and IC are, take turns level by level; NAME_mean and
+    NAME_area are over levels.
+    """
+    found = []
+    for names in shown:
+        together = [name for name in names.split("+") if name in set(table["metric"])]
+        levels = table.loc[table["metric"].isin(together), "level"].unique()
+        for level in sorted(levels, reverse=True):
+            found += [column(name, None if np.isnan(level) else level, known) for name in together]
+    return found
+
+
+def column(name: str, level: float | None, known: Known) -> Column:
+    """The column of a measure, mean or cost at a level."""
+    if name in COSTS:
+        return Column(name, level, COSTS[name], higher_is_better=False, of_one=False)
+    measure = measure_of(name, known)
+    label = measure.label if level is None else f"{measure.label} {level:g} %"
+    of_one = measure.bounds == (0, 1)
+    return Column(name, level, label, measure.higher_is_better, of_one)
+
+
+def printed(table: pd.DataFrame, shown: list[Column], labels: dict[str, str]) -> pd.DataFrame:
+    """The long form of a backbone as it is printed, a row an explainer."""
+    entries = {
+        c.heading: {row["explainer"]: c.entry(row) for _, row in c.of(table).iterrows()}
+        for c in shown
+    }
+    rows = [
+        {"Explainer": labels[name]} | {heading: own[name] for heading, own in entries.items()}
+        for name in table["explainer"].unique()
+    ]
+    return pd.DataFrame(rows)
+
+
+def road_table(table: pd.DataFrame, known: Known, labels: dict[str, str]) -> pd.DataFrame:
+    """ROAD at every level and its area, the explainers by MoRF and then by LeRF."""
+    halves = []
+    for metric, order in ORDERS.items():
+        shown = [*columns(table, [metric], known)[::-1], *columns(table, [f"{metric}_area"], known)]
+        half = printed(table, shown, labels)
+        levels = [f"{c.level:g} %" if c.level is not None else "area" for c in shown]
+        half.columns = pd.Index(["Explainer", *levels])
+        half.insert(1, "Order", order)
+        halves.append(half)
+    return pd.concat(halves, ignore_index=True)
+
+
+def ablation_table(table: pd.DataFrame, known: Known, variants: dict[str, Variant]) -> pd.DataFrame:
+    """The variants of T-TAME, a row a variant."""
+    shown = columns(table, PROTOCOL, known)
+    found = printed(table, shown, {name: v.label for name, v in variants.items()})
+    found = found.rename(columns={"Explainer": "Variant"})
+    names = table["explainer"].unique()
+    found.insert(0, "Question", [variants[name].question or "baseline" for name in names])
+    return found
+
+
+def rank_table(table: pd.DataFrame, known: Known, labels: dict[str, str]) -> pd.DataFrame:
+    """Mean ranks at the measures of RANKED, a row an explainer, and the critical difference.
+
+    Ranks within the critical difference of the best are marked as tied. A single explainer has no
+    ranks, and the table no rows.
+    """
+    if table.empty:
+        return pd.DataFrame()
+    shown = columns(table, RANKED, known)
+    difference = table["critical_difference"].iloc[0]
+    rows = []
+    for explainer in table["explainer"].unique():
+        row: dict[str, Any] = {"Explainer": labels[explainer]}
+        for c in shown:
+            own = c.of(table)
+            rank = own.loc[own["explainer"] == explainer, "rank"].iloc[0]
+            gap = rank - own["rank"].min()
+            mark: Mark = "best" if gap == 0 else "tied" if gap < difference else ""
+            row[c.label] = Entry(f"{rank:.2f}", mark=mark)
+        rows.append(row)
+    closing = {c.label: Entry(f"{difference:.2f}") for c in shown}
+    rows.append({"Explainer": "critical difference"} | closing)
+    return pd.DataFrame(rows)
+
+
+def delta_table(table: pd.DataFrame, known: Known, labels: dict[str, str]) -> pd.DataFrame:
+    """The reference's value minus the corrected one, AD and IC by level, ROAD over its levels."""
+    road = table["metric"].isin(averaged(known))
+    mean = table[road].groupby(["backbone", "explainer", "metric"], sort=False)["delta"].mean()
+    mean = mean.reset_index().assign(level=np.nan)
+    mean["metric"] += "_mean"
+    table = pd.concat([table[~road], mean], ignore_index=True)
+    rows = []
+    for explainer, own in table.groupby("explainer", sort=False):
+        row: dict[str, Any] = {"Explainer": labels[str(explainer)]}
+        for c in columns(table, PROTOCOL, known):
+            text = f"{c.of(own)['delta'].iloc[0] + 0.0:+.1f}"
+            row[c.label] = Entry("+0.0" if text == "-0.0" else text)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def randomisation_table(table: pd.DataFrame, labels: dict[str, str]) -> pd.DataFrame:
+    """Similarity of the maps to those of the trained network, a row an explainer."""
+    rows = []
+    for explainer, own in table.groupby("explainer", sort=False):
+        row: dict[str, Any] = {"Explainer": labels[str(explainer)]}
+        values = own.set_index(["metric", "level"])["value"]
+        for metric, label in SIMILARITIES.items():
+            for level in sorted(own["level"].unique()):
+                row[f"{label}, {level:g} %"] = Entry(f"{values[metric, level]:.2f}")
+        row["Changes"] = "≡ no" if own["unchanged"].any() else "yes"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def reported_table(table: pd.DataFrame, known: Known, labels: dict[str, str]) -> pd.DataFrame:
+    """Published values beside this suite's, a row a value; empty where none is known."""
+    rows = []
+    for _, row in table[table["reported"].notna()].iterrows():
+        c = column(row["metric"], None if np.isnan(row["level"]) else row["level"], known)
+        rows.append(
+            {
+                "Explainer": labels[row["explainer"]],
+                "Measure": c.heading,
+                "Here": Entry(c.text(row["value"]), c.entry(row).interval),
+                "Reported": Entry(c.text(row["reported"])),
+                "Difference": Entry(f"{row['difference']:+.1f}"),
+                "Source": row["source"],
+            }
+        )
+    return pd.DataFrame(rows)

@@ -1,0 +1,141 @@
+"""Tables as people read them: CSV, Markdown and LaTeX (booktabs) from one frame."""
+
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import pandas as pd
+
+from benchmark.core import results
+
+TIED = "°"
+"""Marks what a paired test does not tell from the best."""
+
+SYMBOLS = {
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "–": "--",
+    TIED: r"$^{\circ}$",
+    "≡": r"$\equiv$",
+}
+"""What LaTeX writes otherwise."""
+
+DOCUMENT = r"""\documentclass[10pt]{article}
+\usepackage[a4paper,landscape,margin=15mm]{geometry}
+\usepackage{booktabs,graphicx}
+\newsavebox{\fitted}
+\newcommand{\fit}[1]{\sbox{\fitted}{\input{#1}}%
+  \ifdim\dimexpr\ht\fitted+\dp\fitted>0.85\textheight
+    \resizebox*{!}{0.85\textheight}{\usebox{\fitted}}%
+  \else\ifdim\wd\fitted>\linewidth
+    \resizebox{\linewidth}{!}{\usebox{\fitted}}%
+  \else\usebox{\fitted}\fi\fi}
+\begin{document}
+FLOATS
+\end{document}
+"""
+"""A document of all tables, each made small enough for its page."""
+
+FLOAT = r"""\begin{table}[p]\centering
+\caption{CAPTION}
+\fit{PATH}
+\end{table}
+\clearpage"""
+"""A table in it."""
+
+Mark = Literal["", "best", "tied"]
+"""The best of its column, or not told from it by a paired test, or neither."""
+
+
+class Entry(NamedTuple):
+    """A cell: the value and its interval as they are printed, and what they are marked as."""
+
+    value: str
+    interval: str = ""
+    mark: Mark = ""
+
+
+def write(path: Path, table: pd.DataFrame) -> None:
+    """Write a table of texts and entries as .csv, .md and .tex.
+
+    Args:
+        path: without suffix.
+        table: a column of entries is right-aligned, any other holds texts.
+    """
+    results.write_text(path.with_suffix(".csv"), plain(table).to_csv(index=False))
+    sides = ["right" if numeric(table[c]) else "left" for c in table.columns]
+    markdown = table.map(markdown_cell).to_markdown(
+        index=False, colalign=sides, disable_numparse=True
+    )
+    results.write_text(path.with_suffix(".md"), markdown + "\n")
+    results.write_text(path.with_suffix(".tex"), latex(table))
+
+
+def write_document(path: Path, captions: dict[Path, str]) -> None:
+    """Write a LaTeX document of tables that `write` wrote; it compiles where it stands.
+
+    Args:
+        path: of the document.
+        captions: path of a table, without suffix, to its caption.
+    """
+    floats = [
+        FLOAT.replace("CAPTION", escaped(caption)).replace(
+            "PATH", str(table.with_suffix(".tex").relative_to(path.parent))
+        )
+        for table, caption in captions.items()
+    ]
+    results.write_text(path, DOCUMENT.replace("FLOATS", "\n".join(floats)))
+
+
+def numeric(column: pd.Series) -> bool:
+    """Whether a column is one of entries."""
+    return any(isinstance(cell, Entry) for cell in column)
+
+
+def plain(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of texts: a column of entries is followed by its intervals and marks, if any."""
+    found = {}
+    for name, column in table.items():
+        if not numeric(column):
+            found[name] = column
+            continue
+        found[name] = column.map(lambda cell: cell.value)
+        for part in ("interval", "mark"):
+            texts = column.map(lambda cell, part=part: getattr(cell, part))
+            if texts.any():
+                found[f"{name} {part}"] = texts
+    return pd.DataFrame(found)
+
+
+def markdown_cell(cell: str | Entry) -> str:
+    """A cell in Markdown: the best bold, the interval small."""
+    if isinstance(cell, str):
+        return cell
+    value = f"**{cell.value}**" if cell.mark == "best" else cell.value
+    value += TIED if cell.mark == "tied" else ""
+    return f"{value} <sub>{cell.interval}</sub>" if cell.interval else value
+
+
+def latex(table: pd.DataFrame) -> str:
+    """A tabular; it needs the package booktabs."""
+    alignment = "".join("r" if numeric(table[c]) else "l" for c in table.columns)
+    cells = table.map(latex_cell).rename(columns=escaped)
+    text: str = cells.style.hide(axis="index").to_latex(hrules=True, column_format=alignment)
+    return text
+
+
+def latex_cell(cell: str | Entry) -> str:
+    """A cell in LaTeX: the best bold, the interval small."""
+    if isinstance(cell, str):
+        return escaped(cell)
+    value = rf"\textbf{{{escaped(cell.value)}}}" if cell.mark == "best" else escaped(cell.value)
+    value += SYMBOLS[TIED] if cell.mark == "tied" else ""
+    return rf"{value} {{\scriptsize {escaped(cell.interval)}}}" if cell.interval else value
+
+
+def escaped(text: str) -> str:
+    """A text with what LaTeX reads as commands escaped."""
+    for symbol in "&%$#_{}":
+        text = text.replace(symbol, rf"\{symbol}")
+    for symbol, command in SYMBOLS.items():
+        text = text.replace(symbol, command)
+    return text

@@ -1,0 +1,280 @@
+"""One's own explainer, and maps made elsewhere, among the stored results."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import MakeSplit, tiny_cnn
+
+from benchmark import evaluate, explain
+from benchmark.commands import compare
+from benchmark.core import results
+from benchmark.core.params import Backbone, Explainer, Params
+from benchmark.data.splits import read_split
+from benchmark.engine import explaining
+from methods.ttame import TTAME
+
+OWN = """
+import torch
+from methods import Explainer
+
+class Mine(Explainer):
+    label, paper, cost = "My own", "none", "1 forward"
+
+    def __init__(self, backbone, *, shift: float = 0.0):
+        super().__init__(backbone)
+        self._shift = shift
+
+    def __call__(self, images, targets):
+        self.backbone(images)
+        return (images.mean(dim=1) + self._shift).clamp(0, 1)
+"""
+
+
+@pytest.fixture
+def stored(
+    settings: Params, make_split: MakeSplit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Params:
+    """Results of three explainers on the tiny CNN, 40 images."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    for module in ("methods", "benchmark.commands.compare"):
+        monkeypatch.setattr(f"{module}.build_backbone", lambda *_, **__: tiny_cnn())
+    (tmp_path / "own_package").mkdir()
+    (tmp_path / "own_package" / "mine.py").write_text(OWN)
+    cnn = tiny_cnn()
+    spec = Backbone(
+        source="timm", model="x", weights="none", size=cnn.size, mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5), taps=cnn.taps, cam_layer=cnn.cam_layer,
+    )  # fmt: skip
+    metrics = {"confidence": {"kept": [50]}, "road": {"removed": [20, 50]}}
+    changed = {
+        "backbones": {"tiny_cnn": spec},
+        "explainers": {name: Explainer() for name in ("gradcam", "layercam", "constant")},
+        "ablation": {},
+        "evaluate": settings.evaluate.model_copy(update={"metrics": metrics}),
+        "tables": settings.tables.model_copy(update={"resamples": 200}),
+    }
+    params = settings.model_copy(update=changed)
+    split = make_split("evaluation", 40)
+    results.write_tensors(results.split_path("evaluation"), split.tensors)
+    results.write_csv(results.split_table_path("evaluation"), split.table)
+    explain.main(params, "tiny_cnn")
+    evaluate.main(params, "tiny_cnn")
+    return params
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """The cells of the printed table, by the label in front."""
+    lines = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("|")]
+    return {line[0].strip(): [cell.strip() for cell in line[1:]] for line in lines[2:]}
+
+
+def test_an_explainer_from_outside_is_a_row_among_the_others(stored: Params) -> None:
+    before = {p: p.read_bytes() for p in Path("results").rglob("*") if p.is_file()}
+    compared = compare.compare(stored, "tiny_cnn", "own_package.mine:Mine", None, {"shift": 0.1})
+    text = compare.as_text(compared, stored)
+    found = rows(text)
+    assert list(found) == ["**My own**", "Grad-CAM", "Layer-CAM", "Constant"]
+    assert "Cost of an explanation: 1 images forward, 0 backward" in text
+    assert "40 images, 95 % bootstrap intervals" in text
+    assert all(path.read_bytes() == content for path, content in before.items())
+    scores = results.read_scores(Path("results/compare/tiny_cnn/Mine.csv"))
+    drop = scores.loc[scores["metric"] == "average_drop", "value"].mean()
+    assert found["**My own**"][0].startswith(f"{drop:.1f} (")
+    assert np.load("results/compare/tiny_cnn/Mine.npy").shape == (40, 32, 32)
+
+
+def test_a_copy_cannot_be_told_apart(stored: Params) -> None:
+    copy = Path("copy.npy")
+    copy.write_bytes(results.maps_path("tiny_cnn", "gradcam").read_bytes())
+    found = rows(compare.as_text(compare.compare(stored, "tiny_cnn", None, copy, {}), stored))
+    assert found["**copy**"] == found["Grad-CAM"]
+    assert not any(re.search("[▲▼]", cell) for cell in found["Grad-CAM"])
+    paths = Path("results/compare/tiny_cnn/copy.csv"), results.scores_path("tiny_cnn", "gradcam")
+    own, other = (results.read_scores(path)["value"] for path in paths)
+    pd.testing.assert_series_equal(own, other)
+
+
+@pytest.mark.parametrize(("shift", "mark"), [(5.0, "▲"), (-5.0, "▼")])
+def test_a_planted_difference_is_marked_where_it_is(
+    stored: Params, shift: float, mark: str
+) -> None:
+    path = results.scores_path("tiny_cnn", "gradcam")
+    scores = results.read_scores(path)
+    drop = scores["metric"] == "average_drop"
+    results.write_csv(path, scores.assign(value=scores["value"] + shift * drop))
+    copy = Path("copy.npy")
+    copy.write_bytes(results.maps_path("tiny_cnn", "gradcam").read_bytes())
+    text = compare.as_text(compare.compare(stored, "tiny_cnn", None, copy, {}), stored)
+    first, *others = rows(text)["Grad-CAM"]
+    assert first.endswith(mark)
+    assert not any(re.search("[▲▼]", cell) for cell in others)
+
+
+@pytest.mark.parametrize(
+    ("explainer", "maps", "message"),
+    [
+        ("nowhere.at_all:Mine", None, "nowhere"),
+        ("gradcan", None, "'gradcan' has no module methods.gradcan: expected methods/gradcan.py"),
+        (
+            None,
+            np.zeros((3, 4, 4), np.float32),
+            r"bad.npy has shape \(3, 4, 4\): expected \(40, h, w",
+        ),
+        (
+            None,
+            np.full((40, 4, 4), 2, np.float32),
+            r"bad.npy ranges from 2.0 to 2.0: expected \[0, 1",
+        ),
+        (None, np.full((40, 4, 4), np.nan, np.float32), "bad.npy: 40 of 40 maps hold NaN"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(
+    stored: Params, explainer: str | None, maps: np.ndarray | None, message: str
+) -> None:
+    path = None if maps is None else Path("bad.npy")
+    if maps is not None:
+        np.save("bad.npy", maps)
+    with pytest.raises(ValueError, match=message):
+        compare.compare(stored, "tiny_cnn", explainer, path, {})
+    assert not Path("results/compare").exists()
+
+
+def test_unknown_backbones_and_settings_are_refused(stored: Params) -> None:
+    with pytest.raises(ValueError, match="--backbone is 'tiny': expected one of tiny_cnn"):
+        compare.compare(stored, "tiny", "gradcam", None, {})
+    with pytest.raises(ValueError, match="shape"):
+        compare.compare(stored, "tiny_cnn", "own_package.mine:Mine", None, {"shape": 3})
+    for text in ("3", "{a: ", "[1]"):
+        with pytest.raises(ValueError, match="--settings is"):
+            compare.read_settings(text)
+    assert compare.read_settings("{steps: 8}") == {"steps": 8}
+
+
+def trained_state(amount: float) -> Path:
+    """Write a trained state of T-TAME; its path."""
+    attention = TTAME(tiny_cnn(), seed=3).attention
+    with torch.no_grad():
+        for tensor in attention.parameters():
+            tensor.add_(amount * torch.randn_like(tensor))
+    path = results.state_path("tiny_cnn", "ttame")
+    results.write_tensors(path, attention.state_dict())
+    return path
+
+
+@pytest.mark.parametrize("mode", ["corrected", "reference"])
+def test_a_trained_explainer_has_the_scores_of_its_trained_state(stored: Params, mode: str) -> None:
+    """The very maps and scores of the stages, which know it as trained."""
+    torch.manual_seed(0)
+    trained_state(0.5)
+    explainers = stored.explainers | {"ttame": Explainer()}
+    params = stored.model_copy(update={"explainers": explainers, "mode": mode})
+    explain.main(params, "tiny_cnn")
+    evaluate.main(params, "tiny_cnn")
+    compare.compare(params, "tiny_cnn", "ttame", None, {})
+    maps = results.read_array(Path("results/compare/tiny_cnn/ttame.npy"))
+    assert np.array_equal(maps, results.read_array(results.maps_path("tiny_cnn", "ttame")))
+    own, stage = (
+        results.read_scores(path)
+        for path in (
+            Path("results/compare/tiny_cnn/ttame.csv"),
+            results.scores_path("tiny_cnn", "ttame"),
+        )
+    )
+    pd.testing.assert_frame_equal(own, stage)
+
+
+def test_another_trained_state_is_explained_anew(
+    stored: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches, real = [0], explaining.explain_batch
+
+    def count(*arguments: Any, **settings: Any) -> Any:
+        batches[0] += 1
+        return real(*arguments, **settings)
+
+    monkeypatch.setattr(explaining, "explain_batch", count)
+    torch.manual_seed(0)
+    path = trained_state(0.5)
+    first = compare.compare(stored, "tiny_cnn", "ttame", None, {})
+    maps = np.load("results/compare/tiny_cnn/ttame.npy")
+    explainer, split = TTAME(tiny_cnn()), read_split(results.SPLITS, "evaluation")
+    explainer.load_state(path)
+    images = split.images(slice(40))
+    expected = explainer(images, explainer.backbone.predict(images)).numpy()
+    assert np.allclose(maps, expected, atol=1e-5)
+    assert batches == [3]
+    again = compare.compare(stored, "tiny_cnn", "ttame", None, {})
+    assert batches == [3]
+    pd.testing.assert_frame_equal(first.table, again.table)
+    trained_state(0.5)
+    compare.compare(stored, "tiny_cnn", "ttame", None, {})
+    assert batches == [6]
+    assert not np.array_equal(maps, np.load("results/compare/tiny_cnn/ttame.npy"))
+
+
+def test_an_untrained_explainer_is_refused_in_one_line(
+    stored: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare, "load", lambda: stored)
+    monkeypatch.setattr("sys.argv", ["compare", "ttame", "--backbone", "tiny_cnn"])
+    with pytest.raises(SystemExit) as raised:
+        compare.main()
+    said = str(raised.value)
+    assert said.startswith(
+        "compare: explainer 'ttame' has to be trained and results/states/tiny_cnn/"
+        "ttame.safetensors is not there: expected a trained state"
+    )
+    assert "\n" not in said
+    assert not Path("results/compare").exists()
+
+
+def test_an_explainer_keeps_its_precision(stored: Params) -> None:
+    entry = Explainer(precision="bfloat16")
+    params = stored.model_copy(update={"explainers": stored.explainers | {"gradcam": entry}})
+    compare.compare(params, "tiny_cnn", "gradcam", None, {})
+    found = np.load("results/compare/tiny_cnn/gradcam.npy")
+    assert not np.array_equal(found, results.read_array(results.maps_path("tiny_cnn", "gradcam")))
+    explain.main(params, "tiny_cnn")
+    assert np.array_equal(found, results.read_array(results.maps_path("tiny_cnn", "gradcam")))
+
+
+def test_the_first_images_alone_are_not_enough(stored: Params) -> None:
+    """Stored scores of other weights or images are not compared with."""
+    path = results.scores_path("tiny_cnn", "constant")
+    scores = results.read_scores(path)
+    results.write_csv(path, scores.assign(weights="other"))
+    with pytest.raises(ValueError, match="scored with weights other"):
+        compare.compare(stored, "tiny_cnn", "own_package.mine:Mine", None, {})
+
+
+def test_the_page_shows_what_was_compared(stored: Params) -> None:
+    info = {"cpu": {}, "machine": "x", "device": "cpu", "cores": 2, "threads": 2, "torch": "2"}
+    results.write_json(results.RUNTIME / "raw.json", {"machine_info": info})
+    results.write_json(
+        results.RUNTIME / "medians.json", {"tiny_cnn": {"gradcam": {"ratio_1": 2.0}}}
+    )
+    found = [
+        compare.compare(stored, "tiny_cnn", name, None, {})
+        for name in ("edges", "own_package.mine:Mine")
+    ]
+    text = compare.write_page(found[1], stored).read_text()
+    (line,) = re.findall(r"^const data = (.*);$", text, re.MULTILINE)
+    shown = json.loads(line)["backbones"]["tiny_cnn"]
+    assert [cell["label"] for cell in shown.values()] == [
+        "My own (compared)", "Edges (compared)", "Grad-CAM", "Layer-CAM", "Constant",
+    ]  # fmt: skip
+    assert 'data-caption="My own among the others"' in text
+    assert not results.PAGE.exists()
+
+
+def test_torch_is_left_as_it_was(stored: Params) -> None:
+    state = torch.get_rng_state()
+    compare.compare(stored, "tiny_cnn", "own_package.mine:Mine", None, {})
+    assert torch.equal(state, torch.get_rng_state())

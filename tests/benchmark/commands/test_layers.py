@@ -1,0 +1,158 @@
+"""Any backbone from parameters alone: suggested layers, a train step, maps, for many families."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+import methods
+from benchmark.commands import layers
+from benchmark.core import params
+from benchmark.core.params import Params
+from benchmark.data.splits import as_pixels
+from benchmark.engine import parallel, training
+from methods import Backbone, TrainableExplainer, build_backbone
+
+ROOT = Path(__file__).parents[3]
+SUGGESTED = {
+    "torchvision:vgg16": (["features.22", "features.29", "features.30"], {}),
+    "torchvision:resnet50": (["layer2", "layer3", "layer4"], {}),
+    "torchvision:convnext_tiny": (["features.3", "features.5", "features.7"], {}),
+    "torchvision:swin_t": (["features.3", "features.5", "norm"], {"channels_last": True}),
+    "torchvision:vit_b_16": (
+        [f"encoder.layers.encoder_layer_{i}.ln_1" for i in (9, 10, 11)],
+        {"prefix_tokens": 1},
+    ),
+    "resnet18": (["layer2", "layer3", "layer4"], {}),
+    "vgg11_bn": (["features.20", "features.27", "features.28"], {}),
+    "convnext_atto": (["stages.1", "stages.2", "stages.3"], {}),
+    "tf_efficientnet_lite0": (["blocks.2", "blocks.4", "bn2"], {}),
+    "densenet121": (["features.denseblock2", "features.denseblock3", "features.norm5"], {}),
+    "vit_tiny_patch16_224": ([f"blocks.{i}.norm1" for i in (9, 10, 11)], {"prefix_tokens": 1}),
+    "deit_tiny_distilled_patch16_224": (
+        [f"blocks.{i}.norm1" for i in (9, 10, 11)],
+        {"prefix_tokens": 2},
+    ),
+    "swin_tiny_patch4_window7_224": (["layers.1", "layers.2", "norm"], {"channels_last": True}),
+    "swinv2_tiny_window8_256": (["layers.1", "layers.2", "norm"], {"channels_last": True}),
+    "ghostnetv2_100": (["blocks.4", "blocks.6", "blocks.9"], {}),
+    "efficientvit_m0": (["stages.0", "stages.1", "stages.2"], {}),
+    "caformer_s18": (["stages.1", "stages.2", "stages.3"], {}),
+}
+
+
+@pytest.mark.parametrize("name", SUGGESTED)
+def test_suggested_layers(name: str) -> None:
+    taps, others = SUGGESTED[name]
+    spec = layers.suggest(name)
+    assert list(spec.taps) == taps
+    assert spec.cam_layer == taps[-1]
+    defaults = {"prefix_tokens": None, "channels_last": False}
+    assert {key: getattr(spec, key) for key in defaults} == defaults | others
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("resnet18", "vgg11_bn", "convnext_atto", "tf_efficientnet_lite0", "vit_tiny_patch16_224"),
+        *("deit_tiny_distilled_patch16_224", "swin_tiny_patch4_window7_224", "torchvision:swin_t"),
+    ],
+)
+def test_a_network_is_added_by_parameters(name: str, settings: Params) -> None:
+    """The lines as printed make a backbone; a small train step lowers the loss of its own batch."""
+    recipe = settings.train.model_copy(update={"max_lr": 1e-5})
+    spec = layers.suggest(name)
+    printed = yaml.safe_load(layers.lines(spec.model, spec))["backbones"][spec.model]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        backbone = build_backbone(spec.model, **params.Backbone.model_validate(printed).spec)
+    generator, shape = torch.Generator().manual_seed(1), (2, 3, spec.size, spec.size)
+    stored = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+    images, targets = as_pixels(stored), torch.tensor([3, 5])
+    for method in ("ttame", "gradcam"):
+        explainer = methods.build(methods.load(method), backbone, {})
+        maps = explainer(images, targets)
+        methods.check_maps(maps, images)
+        assert maps.shape[1] == maps.shape[2] > 1
+        if isinstance(explainer, TrainableExplainer):
+            optimiser = training.build_optimiser(explainer.attention, recipe)
+            trainee, scaler = parallel.Trainee(explainer), torch.amp.GradScaler(enabled=False)
+            first = training.step(trainee, optimiser, stored, scaler, "float32")["loss"]
+            with torch.no_grad():
+                explainer.attention.train()
+                assert explainer.losses(images)["loss"] < first
+            explainer.attention.eval()
+
+
+def test_channels_last_grids_are_the_same_explanation(cnn: Backbone, pixels: torch.Tensor) -> None:
+    """A CNN whose tapped layers give (B, h, w, C) has the maps of the same CNN."""
+
+    class Last(nn.Module):
+        """Ends a layer with channels last, for the next to undo."""
+
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            made: torch.Tensor = self.inner(x)
+            return made.permute(0, 2, 3, 1)
+
+    class Undo(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.permute(0, 3, 1, 2)
+
+    parts: list[nn.Module] = []
+    for index, part in enumerate(cnn.network.children()):
+        parts += [Last(part), Undo()] if index < 3 else [part]
+    turned = Backbone(
+        nn.Sequential(*parts),
+        name="turned",
+        mean=cnn.mean.flatten().tolist(),
+        std=cnn.std.flatten().tolist(),
+        size=cnn.size,
+        classes=cnn.classes,
+        taps=["0", "2", "4"],
+        cam_layer="4",
+        channels_last=True,
+    )
+    targets = torch.tensor([0, 3, 1])
+    for name in ("ttame", "lcam_fm", "gradcam", "layercam", "scorecam", "ablationcam", "iia"):
+        explainers = [methods.build(methods.load(name), b, {}) for b in (cnn, turned)]
+        expected, found = (explainer(pixels, targets) for explainer in explainers)
+        assert torch.allclose(found, expected, atol=1e-5), name
+
+
+def test_tokens_have_no_channel_order(cnn: Backbone) -> None:
+    with pytest.raises(ValueError, match="has channels_last and prefix_tokens 1: expected one of"):
+        Backbone(
+            cnn.network,
+            name="both",
+            mean=[0.5] * 3,
+            std=[0.5] * 3,
+            size=cnn.size,
+            classes=5,
+            taps=["0"],
+            cam_layer="2",
+            prefix_tokens=1,
+            channels_last=True,
+        )
+
+
+def test_from_the_command_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmark", "layers"]
+    done = subprocess.run(
+        [*command, "resnet18"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    printed = yaml.safe_load(done.stdout)["backbones"]["resnet18"]
+    assert params.Backbone.model_validate(printed) == layers.suggest("resnet18")
+    done = subprocess.run(
+        [*command, "resnet19"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("layers: backbone 'resnet19': timm has no model 'resnet19'")
+    assert done.stderr.count("\n") == 1

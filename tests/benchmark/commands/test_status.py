@@ -1,0 +1,77 @@
+"""The matrix of cells says what is fresh, stale and why, missing, and not supported."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from test_pipeline import CNN, VIT, small, write_params
+
+from benchmark import check, images
+from benchmark.commands import status
+from benchmark.core import results
+from benchmark.core.cells import Project
+from benchmark.core.store import Shelf
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A pipeline of which the images and some made-up maps and scores are there."""
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    monkeypatch.chdir(tmp_path)
+    raw = small()
+    raw["images"] |= {"train": 1, "validation": 1, "evaluation": 1}
+    loaded = write_params(tmp_path, raw)
+    check.main(loaded)
+    images.main(loaded)
+    project = Project(loaded)
+    for cell in project.cells(CNN):
+        for folder, made in (
+            (results.MAPS, [project.maps(cell)]),
+            (results.SCORES, [project.scores(cell, m) for m in project.scored_metrics()]),
+        ):
+            for file in made[0].files:
+                results.write_text(file, cell.name)
+            Shelf(folder / CNN).record(made)
+    return tmp_path
+
+
+def row(text: str, name: str) -> list[str]:
+    """The cells of a row of the first printed table that has it."""
+    line = next(line for line in text.splitlines() if line.startswith(f"| {name} "))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_fresh_stale_missing_and_not_supported(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = yaml.safe_load((folder / "params.yaml").read_text())
+    raw["explainers"]["gradcam"]["settings"] = {"layer": "blocks.6"}
+    raw["evaluate"]["metrics"]["road"]["noise"] = 0.02
+    raw["backbones"][CNN]["skip"].remove("constant")
+    loaded = write_params(folder, raw)
+    status.main(loaded)
+    text = capsys.readouterr().out
+    head = row(text, "explainer")
+    assert head == ["explainer", "state", "maps", "scores", "randomisation", "timing"]
+    road = "stale (parameters): 1 of 6"
+    assert row(text, "edges") == ["edges", "", "fresh", road, "missing", "missing"]
+    assert row(text, "gradcam")[2] == "stale (parameters)"
+    assert row(text, "constant")[1:] == ["", *["missing"] * 4]
+    assert row(text, "ttame")[1] == "missing"
+    assert row(text, "rollout")[1:] == ["not supported"] * 5
+    assert row(text, "baseline") == ["baseline", "missing", "missing"]
+    assert row(text[text.index(VIT) :], "gradcam")[1:] == ["skipped"] * 5
+    assert "images fresh, tables missing" in text
+
+
+def test_a_check_of_what_is_in_git(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Maps and states are not; what was computed from them is as it was."""
+    loaded = write_params(folder, yaml.safe_load((folder / "params.yaml").read_text()))
+    shutil.rmtree(results.MAPS)
+    with pytest.raises(SystemExit, match=r"results are not fresh, the first: .* missing"):
+        status.main(loaded, check=True)
+    text = capsys.readouterr().out
+    assert row(text, "edges")[2:4] == ["missing", "fresh"]

@@ -1,0 +1,68 @@
+"""Train, explain and score on a tiny CNN; started by torchrun, or alone. Rank 0 saves what came."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from conftest import tiny_cnn
+from safetensors.torch import save_file
+
+from benchmark.core import processes, results
+from benchmark.core.store import Key, Unfinished
+from benchmark.data.splits import read_split
+from benchmark.engine import explaining, scoring, training
+from benchmark.engine.recipe import Recipe
+from methods.gradcam import GradCAM
+from methods.ttame import TTAME
+from metrics.confidence import Confidence
+from metrics.road import ROAD
+
+RECIPE = Recipe(epochs=2, batch_size=8, max_lr=0.05, momentum=0.9, weight_decay=5e-4)
+
+
+def main(out: Path) -> None:
+    """Write states, curve, maps and scores below `out`."""
+    out.mkdir(exist_ok=True)
+    backbone = tiny_cnn()
+    train, validation, split = (
+        read_split(results.SPLITS, name) for name in ("train", "validation", "evaluation")
+    )
+    trained, maps = TTAME(backbone), {}
+    work = Unfinished("train", Key("", ""))
+    curve = training.fit(trained, RECIPE, train, validation, seed=0, work=work, label="")
+    work.forget()
+    for name, explainer in (("ttame", trained), ("gradcam", GradCAM(backbone))):
+        work = Unfinished("explain", Key(name, ""))
+        pieces = work.pieces(
+            explaining.piece_names(split, 4),
+            lambda batch, explainer=explainer: explaining.explain_batch(
+                explainer, split.images(batch), count_nan=False
+            ),
+        )
+        assert explaining.cost_of(explainer, pieces)["images_forward"] == 1
+        maps[name] = explaining.joined_maps(pieces)
+        work.forget()
+    views = [scoring.View("corrected", [Confidence([50]), ROAD([30])], maps["gradcam"])]
+    views.append(scoring.View("reference", [Confidence([50])], maps["gradcam"][:9]))
+    scoring.PERTURBED = 16  # several blocks for two processes to share
+    work = Unfinished("evaluate", Key("", ""))
+    seeds = list(range(len(split)))
+    pieces = work.streamed(
+        scoring.blocks(split, views),
+        lambda todo: scoring.score(views, backbone, split, seeds, 32, todo.values()),
+    )
+    tables = [scoring.joined_scores(pieces, backbone, number) for number in range(2)]
+    work.forget()
+    if processes.first():
+        save_file(dict(trained.attention.state_dict()), out / "state.safetensors")
+        curve.to_csv(out / "curve.csv")
+        np.savez(out / "maps.npz", **maps)
+        for view, table in zip(views, tables, strict=True):
+            table.to_csv(out / f"{view.mode}.csv")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    with processes.joined():
+        main(Path(sys.argv[1]))

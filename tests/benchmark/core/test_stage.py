@@ -1,0 +1,105 @@
+"""A stage refuses wrong input with one line and a non-zero exit, and writes nothing."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmark.data.seeds import seed_of
+
+ROOT = Path(__file__).parents[3]
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the parameters and the sample."""
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    return tmp_path
+
+
+def change(folder: Path, old: str, new: str) -> None:
+    path = folder / "params.yaml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "command", "message"),
+    [
+        ("max_lr: 0.001", "lr: 0.1", ["benchmark.train", "vit_sample"], "unknown key 'train.lr'"),
+        (
+            "seed: 0",
+            "seed: 0",
+            ["benchmark.explain", "rice"],
+            "unknown backbone 'rice': expected one of efficientnet_lite0, vit_sample",
+        ),
+        (
+            "  rise: {",
+            "  rise: {load: rice, ",
+            ["benchmark.check"],
+            "explainer 'rise' has no module rice: expected methods/rise.py, or load",
+        ),
+        (
+            "    road: {",
+            "    raod: {",
+            ["benchmark.check"],
+            "unknown metric 'raod': expected one of complexity, confidence",
+        ),
+        (
+            "cam_layer: bn2",
+            "cam_layer: bm2",
+            ["benchmark.images"],
+            "no layer 'bm2': near names are bn2",
+        ),
+        ("weights: packaged", "weights: imagenet", ["benchmark.images"], "weights is 'imagenet'"),
+        (
+            "vit_sample.safetensors",
+            "nowhere.safetensors",
+            ["benchmark.check"],
+            "weights file data/sample/nowhere.safetensors not found",
+        ),
+    ],
+    ids=[
+        *("unknown key", "unknown backbone", "unknown explainer", "unknown metric"),
+        *("unknown layer", "unknown weights", "missing weights"),
+    ],
+)
+def test_wrong_parameters(
+    folder: Path, old: str, new: str, command: list[str], message: str
+) -> None:
+    change(folder, old, new)
+    done = run(folder, *command)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+    assert {p.name for p in folder.iterdir()} - {"work"} == {"data", "params.yaml"}
+
+
+def test_damaged_image(folder: Path) -> None:
+    shutil.copytree(ROOT / "data" / "sample", folder / "sample")
+    change(folder, "folder: data/sample", "folder: sample")
+    victim = folder / "sample" / "cutouts" / "food-fruit-banana.webp"
+    victim = victim if victim.exists() else next((folder / "sample" / "cutouts").glob("*.webp"))
+    victim.write_bytes(victim.read_bytes()[:200])
+    done = run(folder, "benchmark.images")
+    assert done.returncode == 1
+    assert f"damaged cut-out sample/cutouts/{victim.name}" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (folder / "results").exists()
+
+
+def test_seeds_are_stable_and_differ() -> None:
+    assert seed_of(0, "evaluate", "evaluation-00001") == seed_of(0, "evaluate", "evaluation-00001")
+    assert len({seed_of(0, "a"), seed_of(0, "b"), seed_of(1, "a"), seed_of("0", "a")}) == 4
+    assert 0 <= seed_of("x") < 2**63

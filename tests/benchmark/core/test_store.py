@@ -1,0 +1,152 @@
+"""A result counts only if its files are those of its record, and its key is the present one."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmark.core import processes
+from benchmark.core.memory import digest_file
+from benchmark.core.store import DAMAGED, MISSING, Key, Result, Shelf, Unfinished
+
+KEY = Key(parameters="p", code="c", weights="w", data={"maps": "m", "split": "s"}, versions="v")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def made(name: str = "gradcam", key: Key = KEY) -> Result:
+    return Result(name, key, (Path("maps") / f"{name}.npy", Path("cost") / f"{name}.json"))
+
+
+def finish(*results: Result) -> Shelf:
+    shelf = Shelf(Path("maps"))
+    for result in results:
+        for file in result.files:
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(result.name)
+    shelf.record(results)
+    return Shelf(Path("maps"))
+
+
+def test_fresh_missing_and_damaged() -> None:
+    result = made()
+    assert Shelf(Path("maps")).why(result) == [MISSING]
+    assert finish(result).why(result) == []
+    assert finish(result).due([result, made("rise")]) == {"rise": [MISSING]}
+    result.files[1].write_text("by hand")
+    assert Shelf(Path("maps")).why(result) == [DAMAGED]
+    result.files[1].unlink()
+    assert Shelf(Path("maps")).why(result) == [MISSING]
+
+
+@pytest.mark.parametrize("part", ["parameters", "code", "weights", "versions"])
+def test_each_part_of_a_key_says_why(part: str) -> None:
+    shelf = finish(made())
+    changed = made(key=replace(KEY, **{part: "other"}))
+    assert shelf.why(changed) == [part]
+    assert Shelf(Path("maps"), but=[part]).why(changed) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        ({"maps": "other", "split": "s"}, ["data"]),
+        ({"maps": "", "split": "s"}, []),  # not here: taken to be as it was
+        ({"maps": "m"}, ["data"]),
+        ({"maps": "m", "split": "s", "state": "t"}, ["data"]),
+    ],
+)
+def test_data_that_is_not_here_is_as_it_was(data: dict[str, str], why: list[str]) -> None:
+    assert finish(made()).why(made(key=replace(KEY, data=data))) == why
+
+
+def test_what_is_in_no_parameter_is_removed() -> None:
+    shelf = finish(made(), made("rise"))
+    Path("maps/half.part").write_text("")
+    shelf.prune([made()], Path("cost"))
+    assert sorted(p.name for p in Path("maps").iterdir()) == ["gradcam.npy", "keys.json"]
+    assert [p.name for p in Path("cost").iterdir()] == ["gradcam.json"]
+    assert Shelf(Path("maps")).due([made(), made("rise")]) == {"rise": [MISSING]}
+
+
+def test_a_damaged_list_of_keys_is_named_with_what_restores_it() -> None:
+    finish(made())
+    Path("maps/keys.json").write_text('{"gradcam": {"ke')
+    with pytest.raises(ValueError, match=r"maps/keys.json is damaged .*git checkout"):
+        Shelf(Path("maps"))
+
+
+def test_records_are_a_line_each() -> None:
+    finish(made(), made("rise"))
+    lines = Path("maps/keys.json").read_text().splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["{", '"gradcam"', '"rise"', "}"]
+
+
+def test_the_digest_of_tensors_leaves_out_what_is_said_about_them() -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    digests = []
+    for name, value, commit in (("a", 1.0, "x"), ("b", 1.0, "y"), ("c", 2.0, "x")):
+        path = Path(f"{name}.safetensors")
+        save_file({"weight": torch.full((3,), value)}, path, {"commit": commit})
+        digests.append(digest_file(path))
+    assert digests[0] == digests[1] != digests[2]
+
+
+class KilledError(Exception):
+    """As if the process had been killed."""
+
+
+def test_pieces_go_on_after_a_kill_in_a_folder_of_their_key() -> None:
+    computed: list[int] = []
+
+    def compute(item: int) -> dict[str, Any]:
+        if len(computed) == 2:
+            raise KilledError
+        computed.append(item)
+        return {"square": item**2}
+
+    items = {str(i): i for i in range(4)}
+    with pytest.raises(KilledError):
+        Unfinished("explain x", KEY).pieces(items, compute)
+    computed.clear()
+    computed += [9] * 5
+    work = Unfinished("explain x", KEY)
+    assert [int(p["square"]) for p in work.pieces(items, compute)] == [0, 1, 4, 9]
+    assert computed[5:] == [2, 3]
+    assert Unfinished("explain x", replace(KEY, code="other")).folder != work.folder
+    work.forget()
+    assert not work.folder.exists()
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_processes_share_the_pieces(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr(processes, "wait", lambda: None)
+    monkeypatch.setenv("WORLD_SIZE", str(count))
+    items = {str(i): i for i in range(7)}
+    done: list[int] = []
+
+    def compute(todo: Mapping[str, int]) -> Any:
+        for item in todo.values():
+            done.append(item)
+            yield {"item": item}
+
+    for index in reversed(range(count)):  # the first, last of all, finds the work of the others
+        monkeypatch.setenv("RANK", str(index))
+        work = Unfinished("explain x", KEY)
+        if index:
+            with pytest.raises(FileNotFoundError):
+                work.streamed(items, compute)
+    assert [int(p["item"]) for p in work.streamed(items, compute)] == list(range(7))
+    assert sorted(done) == list(range(7))
+
+
+def test_keys_say_the_same_in_every_process() -> None:
+    assert KEY.digest == Key(**json.loads(json.dumps(vars(KEY)))).digest

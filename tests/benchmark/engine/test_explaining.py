@@ -1,0 +1,105 @@
+"""Explaining: costs in images, going on after a kill, and bad maps refused."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import MakeSplit
+from torch import Tensor
+
+from benchmark.core.params import Params
+from benchmark.core.store import Key, Unfinished
+from benchmark.data.splits import Split
+from benchmark.engine import explaining
+from methods import Backbone, Explainer
+from methods.gradcam import GradCAM
+from methods.rise import RISE
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def explain(
+    explainer: Explainer, split: Split, size: int, key: str, *, count_nan: bool = False
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """The maps of a split, kept under a key, and their cost."""
+    pieces = Unfinished("explain", Key(key, "")).pieces(
+        explaining.piece_names(split, size),
+        lambda batch: explaining.explain_batch(explainer, split.images(batch), count_nan=count_nan),
+    )
+    return explaining.joined_maps(pieces), explaining.cost_of(explainer, pieces)
+
+
+def test_costs_are_images_an_explanation(cnn: Backbone, make_split: MakeSplit) -> None:
+    split = make_split("evaluation", 7)
+    maps, cost = explain(RISE(cnn, masks=10), split, 3, "rise")
+    assert maps.shape == (7, 32, 32)
+    assert (cost["images_forward"], cost["images_backward"]) == (10, 0)
+    _, cost = explain(GradCAM(cnn), split, 3, "gradcam")
+    assert cost == {
+        "label": "Grad-CAM",
+        "kind": "CAM",
+        "images": 7,
+        "images_forward": 1,
+        "images_backward": 1,
+    }
+
+
+def test_goes_on_after_a_kill(
+    cnn: Backbone, make_split: MakeSplit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split, explainer = make_split("evaluation", 7), GradCAM(cnn)
+    whole, _ = explain(explainer, split, 2, "whole")
+    calls, real = [0], explaining.explain_batch
+
+    def batch(*args: object, **settings: object) -> object:
+        if calls[0] == 2:
+            raise KeyboardInterrupt
+        calls[0] += 1
+        return real(*args, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(explaining, "explain_batch", batch)
+    with pytest.raises(KeyboardInterrupt):
+        explain(explainer, split, 2, "killed")
+    calls[0] = -10
+    again, cost = explain(explainer, split, 2, "killed")
+    assert calls[0] == -8
+    assert np.array_equal(again, whole)
+    assert cost["images_forward"] == 1
+
+
+@pytest.mark.parametrize(("value", "message"), [(torch.nan, "NaN"), (1.5, r"expected \[0, 1\]")])
+def test_bad_maps_are_refused(
+    cnn: Backbone, make_split: MakeSplit, value: float, message: str
+) -> None:
+    class Broken(Explainer):
+        label, paper = "Broken", "none"
+
+        def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+            return torch.full((len(images), 4, 4), value)
+
+    with pytest.raises(ValueError, match=message):
+        explain(Broken(cnn), make_split("evaluation", 2), 2, "")
+    assert not list(Path("work").glob("*/*"))
+
+
+def test_nan_maps_can_be_counted(cnn: Backbone, make_split: MakeSplit) -> None:
+    class Broken(Explainer):
+        label, paper = "Broken", "none"
+
+        def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+            return torch.full((len(images), 4, 4), torch.nan)
+
+    maps, _ = explain(Broken(cnn), make_split("evaluation", 2), 2, "", count_nan=True)
+    assert np.isnan(maps).all()
+
+
+@pytest.mark.parametrize(("mode", "scores"), [("corrected", None), ("reference", "logits")])
+def test_mode_decides_the_settings(settings: Params, mode: str, scores: str | None) -> None:
+    cell = settings.cell("efficientnet_lite0", "rise")
+    assert cell.settings_in(mode).get("scores") == scores
+    assert cell.settings_in(mode)["masks"] == cell.settings["masks"]

@@ -1,0 +1,186 @@
+"""Training: the optimiser, the order of the images, and going on after a kill."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import MakeSplit
+from torch import Tensor
+
+from benchmark.core.store import Key, Unfinished
+from benchmark.data.splits import Split
+from benchmark.engine import training
+from benchmark.engine.recipe import Recipe
+from methods import Backbone
+from methods.ttame import TTAME
+
+RECIPE = Recipe(epochs=3, batch_size=8, max_lr=0.05, momentum=0.9, weight_decay=5e-4)
+
+
+@pytest.fixture
+def splits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_split: MakeSplit
+) -> tuple[Split, Split]:
+    monkeypatch.chdir(tmp_path)
+    return make_split("train", 35), make_split("validation", 6)
+
+
+def unfinished(key: str = "") -> Unfinished:
+    return Unfinished("train", Key(key, ""))
+
+
+def fit(cnn: Backbone, splits: tuple[Split, Split]) -> tuple[pd.DataFrame, dict[str, Tensor]]:
+    explainer = TTAME(cnn)
+    curve = training.fit(explainer, RECIPE, *splits, seed=0, work=unfinished(), label="test")
+    return curve, {name: t.clone() for name, t in explainer.attention.state_dict().items()}
+
+
+def test_loss_falls_and_the_curve_is_whole(cnn: Backbone, splits: tuple[Split, Split]) -> None:
+    curve, _ = fit(cnn, splits)
+    assert list(curve["step"]) == list(range(13))
+    assert curve["loss"].iloc[1:5].mean() > curve["loss"].iloc[-4:].mean()
+    assert curve["validation_ad"].notna().tolist() == [i % 4 == 0 for i in range(13)]
+    weighted = 1.5 * curve["cross_entropy"] + 2 * curve["area"] + 0.01 * curve["smoothness"]
+    assert np.allclose(curve["loss"].iloc[1:], weighted.iloc[1:], rtol=1e-5)
+    rates = curve["learning_rate"].iloc[1:].tolist()
+    assert rates[0] == pytest.approx(0.05 / 25)
+    assert rates[-1] == pytest.approx(0.05 / 25 / 1e4)
+    assert 0.049 < max(rates) <= 0.05
+    assert rates == sorted(rates[:4]) + sorted(rates[4:], reverse=True)
+
+
+@pytest.mark.parametrize("killed_at", [3, 9])
+def test_goes_on_to_the_same_bytes_after_a_kill(
+    cnn: Backbone,
+    splits: tuple[Split, Split],
+    monkeypatch: pytest.MonkeyPatch,
+    killed_at: int,
+) -> None:
+    undisturbed, weights = fit(cnn, splits)
+    unfinished().forget()
+    steps, real = [0], training.step
+
+    def step(*args: object) -> dict[str, Tensor]:
+        if steps[0] == killed_at:
+            raise KeyboardInterrupt
+        steps[0] += 1
+        return real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(training, "step", step)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        fit(cnn, splits)
+    counted = [0]
+
+    def count(*args: object) -> dict[str, Tensor]:
+        counted[0] += 1
+        return real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(training, "step", count)
+    curve, again = fit(cnn, splits)
+    assert 0 < counted[0] < 12
+    assert curve.to_csv() == undisturbed.to_csv()
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+
+
+def test_every_image_once_an_epoch_in_a_new_order() -> None:
+    batches = list(training.batches(35, RECIPE, seed=0, skip=0))
+    assert [epoch for epoch, _ in batches] == [0] * 4 + [1] * 4 + [2] * 4
+    epochs = [torch.cat([b for _, b in batches[i : i + 4]]) for i in (0, 4, 8)]
+    assert all(len(set(e.tolist())) == 32 for e in epochs)
+    assert not torch.equal(epochs[0], epochs[1])
+    rest = list(training.batches(35, RECIPE, seed=0, skip=5))
+    assert [b.tolist() for _, b in rest] == [b.tolist() for _, b in batches[5:]]
+
+
+def test_weight_decay_on_weights_only(cnn: Backbone, splits: tuple[Split, Split]) -> None:
+    attention = TTAME(cnn).attention
+    decayed, free = training.build_optimiser(attention, RECIPE).param_groups
+    names = {id(p): name for name, p in attention.named_parameters()}
+    assert decayed["weight_decay"] == 5e-4
+    assert free["weight_decay"] == 0
+    assert {names[id(p)] for p in decayed["params"]} == {
+        "fuser.weight",
+        *(f"convs.{i}.weight" for i in range(3)),
+    }
+
+
+def test_too_large_a_batch_is_refused(cnn: Backbone, splits: tuple[Split, Split]) -> None:
+    recipe = RECIPE.model_copy(update={"batch_size": 64})
+    with pytest.raises(ValueError, match="batch_size is 64: expected at most the 35"):
+        training.fit(TTAME(cnn), recipe, *splits, seed=0, work=unfinished("t"), label="")
+
+
+def test_divergence_is_refused(cnn: Backbone, splits: tuple[Split, Split]) -> None:
+    explainer = TTAME(cnn)
+    with torch.no_grad():
+        explainer.attention.fuser.weight.fill_(torch.nan)
+    with pytest.raises(ValueError, match=r"training diverged, the loss is nan: lower train.max_lr"):
+        training.fit(explainer, RECIPE, *splits, seed=0, work=unfinished("t"), label="")
+
+
+def test_a_sparser_curve_has_means_and_the_same_training(
+    cnn: Backbone, splits: tuple[Split, Split]
+) -> None:
+    whole, weights = fit(cnn, splits)
+    explainer, recipe = TTAME(cnn), RECIPE.model_copy(update={"log_every": 3})
+    sparse = training.fit(explainer, recipe, *splits, seed=0, work=unfinished("sparse"), label="")
+    assert sparse["step"].tolist() == [0, 3, 4, 6, 8, 9, 12]
+    expected = [whole["loss"][a:b].mean() for a, b in ((1, 4), (4, 5), (5, 7), (7, 9), (9, 10))]
+    assert np.allclose(sparse["loss"][1:6], expected, rtol=1e-5)
+    again = explainer.attention.state_dict()
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_lower_precision_trains_alike(
+    cnn: Backbone, splits: tuple[Split, Split], precision: str
+) -> None:
+    whole, weights = fit(cnn, splits)
+    explainer, recipe = TTAME(cnn), RECIPE.model_copy(update={"precision": precision})
+    curve = training.fit(explainer, recipe, *splits, seed=0, work=unfinished("half"), label="")
+    assert 0 < (curve["loss"] - whole["loss"]).abs().max() < 0.2
+    found = explainer.attention.state_dict()
+    assert all(t.dtype == weights[name].dtype for name, t in found.items())
+    assert not torch.equal(found["fuser.weight"], weights["fuser.weight"])
+
+
+def test_too_little_memory_names_the_batch_size(
+    cnn: Backbone,
+    splits: tuple[Split, Split],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object) -> object:
+        raise torch.OutOfMemoryError
+
+    explainer = TTAME(cnn)
+    monkeypatch.setattr(explainer, "losses", full)
+    with pytest.raises(ValueError, match="out of memory with 8 training images a process: lower"):
+        training.fit(explainer, RECIPE, *splits, seed=0, work=unfinished("t"), label="")
+
+
+def test_steps_at_the_peak_rate_say_what_training_does(
+    cnn: Backbone, splits: tuple[Split, Split]
+) -> None:
+    def take(recipe: Recipe) -> tuple[dict[str, Tensor], object]:
+        return training.take_steps(TTAME(cnn), recipe, splits[0], seed=0, steps=3)
+
+    first, optimiser = take(RECIPE)
+    again, same = take(RECIPE)
+    assert optimiser == same
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert float(first["fuser.weight"].abs().max()) > 1e-3
+    other, _ = take(RECIPE.model_copy(update={"max_lr": 0.04}))
+    assert not torch.allclose(first["fuser.weight"], other["fuser.weight"])
+    _, decayed = take(RECIPE.model_copy(update={"weight_decay": 0.1}))
+    assert decayed != optimiser
+
+
+def test_how_long_training_takes_is_measured_in_steps(cnn: Backbone) -> None:
+    recipe = RECIPE.model_copy(update={"epochs": 1000})
+    assert training.step_count(RECIPE, 35) == 12
+    assert training.step_count(RECIPE.model_copy(update={"images": 16}), 35) == 6
+    once = training.seconds_of_training(TTAME(cnn), RECIPE, 35)
+    assert 0 < once < training.seconds_of_training(TTAME(cnn), recipe, 35)

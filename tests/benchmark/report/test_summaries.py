@@ -1,0 +1,389 @@
+"""Tables: exact means, known intervals, mixtures refused, marks, published values, no torch."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import norm
+
+from benchmark.commands import readme
+from benchmark.core import params, results
+from benchmark.core.cells import Project
+from benchmark.core.params import Tables
+from benchmark.core.store import KEYS
+from benchmark.report import measures, printed, statistics, summaries
+from benchmark.report.measures import Known
+from benchmark.report.rendering import Entry
+
+ROOT = Path(__file__).parents[3]
+SETTINGS = Tables(resamples=500, confidence=0.95)
+LEVELS = {
+    "average_drop": (100, 50),
+    "increase_in_confidence": (100, 50),
+    "road_morf": (10, 90),
+    "road_lerf": (10, 90),
+}
+
+
+ROAD = ["road_morf", "road_lerf"]
+
+
+@pytest.fixture(scope="module")
+def known(settings: params.Params) -> Known:
+    return measures.known_measures(Project(settings).catalogue)
+
+
+def scores(explainer: str, values: np.ndarray, weights: str = "abc") -> pd.DataFrame:
+    """Per-image scores, the same `values` for every measure and level."""
+    rows = [
+        {"image": f"i{i:03d}", "metric": metric, "level": level, "value": value}
+        for i, value in enumerate(values)
+        for metric, levels in LEVELS.items()
+        for level in levels
+    ]
+    table = pd.DataFrame(rows).assign(backbone="net", explainer=explainer, weights=weights)
+    return table[results.SCORE_COLUMNS]
+
+
+def test_means_are_exact_and_intervals_are_the_normal_ones() -> None:
+    values = np.random.default_rng(0).normal(50, 10, 400)
+    settings = Tables(resamples=4000, confidence=0.95)
+    table = summaries.summarise([scores("a", values)], settings, 0, ROAD)
+    assert np.allclose(table["value"], values.mean())
+    half = norm.ppf(0.975) * values.std() / 20
+    assert np.allclose(table["low"], values.mean() - half, atol=0.06)
+    assert np.allclose(table["high"], values.mean() + half, atol=0.06)
+    assert set(table["n"]) == {400}
+    assert len(table) == 4 * 2 + 2 * 2
+
+
+def test_intervals_cover_the_truth_at_the_nominal_rate() -> None:
+    rng = np.random.default_rng(1)
+    hits = 0
+    for trial in range(200):
+        table = summaries.summarise([scores("a", rng.normal(0, 1, 60))], SETTINGS, seed=trial)
+        hits += bool(table["low"].iloc[0] <= 0 <= table["high"].iloc[0])
+    assert 0.88 <= hits / 200 <= 0.99
+
+
+def test_mean_of_road_is_over_its_levels() -> None:
+    one = scores("a", np.zeros(4))
+    one.loc[(one["metric"] == "road_morf") & (one["level"] == 10), "value"] = 100
+    table = summaries.summarise([one], SETTINGS, 0, ROAD).set_index("metric")
+    assert table.loc["road_morf_mean", "value"] == 50
+    assert table.loc["road_lerf_mean", "value"] == 0
+
+
+def test_same_seed_same_interval() -> None:
+    one = scores("a", np.random.default_rng(0).random(30))
+    first, again = (summaries.summarise([one], SETTINGS, seed=3) for _ in range(2))
+    assert first.equals(again)
+
+
+def test_mixtures_are_refused() -> None:
+    a, b = scores("a", np.ones(3)), scores("b", np.ones(3), weights="xyz")
+    with pytest.raises(ValueError, match="b on net was scored with weights xyz, a with abc"):
+        summaries.summarise([a, b], SETTINGS, seed=0)
+    with pytest.raises(ValueError, match="b on net has scores of 2 images, a of 3"):
+        summaries.summarise([a, scores("b", np.ones(2))], SETTINGS, seed=0)
+
+
+def long_form(known: Known, cells: dict[str, np.ndarray]) -> pd.DataFrame:
+    """The long form of explainers on the backbone `net`, with marks."""
+    settings = params.load(ROOT / "params.yaml").model_copy(update={"tables": SETTINGS})
+    return summaries.compared(
+        [scores(name, values) for name, values in cells.items()], known, settings
+    )
+
+
+def test_best_and_what_a_test_does_not_tell_from_it(known: Known) -> None:
+    rng = np.random.default_rng(0)
+    base = rng.normal(50, 5, 12)
+    cells = {"a": base, "b": base + 10 + rng.normal(0, 0.1, 12), "c": base + rng.normal(0, 5, 12)}
+    table = long_form(known, cells)
+    drop = table[(table["metric"] == "average_drop") & (table["level"] == 50)]
+    best = min(("a", "c"), key=lambda name: cells[name].mean())
+    found = drop.set_index("explainer")
+    assert found.index[found["best"]].tolist() == [best]
+    assert found.index[found["separated"]].tolist() == ["b"]
+    gain = table[(table["metric"] == "increase_in_confidence") & (table["level"] == 50)]
+    assert gain.set_index("explainer")["best"].to_dict() == {"a": False, "b": True, "c": False}
+    assert set(table.columns) == set(summaries.LONG_COLUMNS)
+
+
+def test_printed_best_is_marked_in_the_good_direction(known: Known) -> None:
+    table = long_form(known, {"low_one": np.ones(12), "high": np.full(12, 9.0)})
+    shown = printed.columns(table, printed.PROTOCOL, known)
+    low, high = printed.printed(table, shown, {"low_one": "low one", "high": "H"}).to_dict(
+        "records"
+    )
+    assert low["Explainer"] == "low one"
+    for heading in [c.heading for c in shown]:
+        assert low[heading] == Entry("1.0", "1–1", "best" if "↓" in heading else "")
+        assert high[heading] == Entry("9.0", "9–9", "best" if "↑" in heading else "")
+
+
+def test_columns_go_level_by_level_and_only_as_far_as_scores_go(known: Known) -> None:
+    table = summaries.summarise([scores("a", np.ones(3))], SETTINGS, 0, ROAD)
+    shown = printed.columns(table, [*printed.PROTOCOL, "average_gain"], known)
+    assert [c.heading for c in shown] == [
+        "AD 100 % ↓",
+        "IC 100 % ↑",
+        "AD 50 % ↓",
+        "IC 50 % ↑",
+        "ROAD MoRF ↓",
+        "ROAD LeRF ↑",
+    ]
+
+
+def test_printed_measures_exist(known: Known) -> None:
+    shown = [name for names in (*printed.RANKED, *printed.MORE) for name in names.split("+")]
+    columns = [printed.column(name, None, known) for name in shown]
+    assert all(measures.measure_of(c.metric, known).label == c.label for c in columns)
+    with pytest.raises(KeyError):
+        printed.column("average_drip", None, known)
+
+
+def test_shares_of_one_have_three_decimals(known: Known) -> None:
+    one, percent = (printed.column(name, None, known) for name in ("gini", "entropy"))
+    assert (one.text(0.4567), one.end(0.4567)) == ("0.457", "0.46")
+    assert (percent.text(45.67), percent.end(45.67)) == ("45.7", "46")
+
+
+def test_road_table_has_levels_and_areas_by_hand(known: Known) -> None:
+    """The area under 100 at 10 % and 0 at 90 % is 50, wherever the levels lie."""
+    one = scores("a", np.full(4, 100.0))
+    one.loc[one["level"] == 90, "value"] = 0
+    table = summaries.compared(
+        [one, one.assign(explainer="b")], known, params.load(ROOT / "params.yaml")
+    )
+    found = printed.road_table(table, known, {"a": "A", "b": "B"})
+    assert found[["Explainer", "Order"]].to_numpy().tolist() == [
+        ["A", "MoRF ↓"], ["B", "MoRF ↓"], ["A", "LeRF ↑"], ["B", "LeRF ↑"],
+    ]  # fmt: skip
+    assert list(found.columns[2:]) == ["10 %", "90 %", "area"]
+    assert [cell.value for cell in found.iloc[0, 2:]] == ["100.0", "0.0", "50.0"]
+
+
+def test_delta_table_has_means_over_the_levels_of_road(known: Known) -> None:
+    table = pd.DataFrame(
+        [
+            ("net", "a", "average_drop", 100.0, 1.5),
+            ("net", "a", "increase_in_confidence", 100.0, -0.01),
+            ("net", "a", "road_morf", 10.0, 2.0),
+            ("net", "a", "road_morf", 90.0, -6.0),
+            ("net", "a", "road_lerf", 10.0, 0.0),
+        ],
+        columns=["backbone", "explainer", "metric", "level", "delta"],
+    )
+    (row,) = printed.delta_table(table, known, {"a": "A"}).to_dict("records")
+    assert row.pop("Explainer") == "A"
+    assert {heading: entry.value for heading, entry in row.items()} == {
+        "AD 100 %": "+1.5",
+        "IC 100 %": "+0.0",
+        "ROAD MoRF": "-2.0",
+        "ROAD LeRF": "+0.0",
+    }
+
+
+def test_rank_table_closes_with_the_critical_difference(known: Known) -> None:
+    table = pd.DataFrame(
+        {
+            "backbone": "net",
+            "explainer": ["a", "b", "c"],
+            "metric": "average_drop",
+            "level": 50.0,
+            "rank": [1.25, 1.5, 1.75],
+            "critical_difference": 0.345,
+        }
+    )
+    found = printed.rank_table(table, known, {"a": "A", "b": "B", "c": "C"})
+    assert found["Explainer"].tolist() == ["A", "B", "C", "critical difference"]
+    assert [cell.value for cell in found["AD 50 %"]] == ["1.25", "1.50", "1.75", "0.34"]
+    assert [cell.mark for cell in found["AD 50 %"]] == ["best", "tied", "", ""]
+
+
+def test_a_single_explainer_has_no_rank_table(known: Known) -> None:
+    one = statistics.ranks({"a": pd.DataFrame()}, {}, 0.95).assign(backbone="net")
+    assert printed.rank_table(one, known, {"a": "A"}).empty
+
+
+def published(folder: Path, text: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "paper.csv").write_text(text)
+    return folder
+
+
+def test_published_values_stand_beside_ours_with_their_source(known: Known, tmp_path: Path) -> None:
+    head = "backbone,explainer,metric,level,value,source\n"
+    folder = published(tmp_path / "reported", head + "net,a,average_drop,50,30.5,Table 2\n")
+    table = long_form(known, {"a": np.full(12, 33.0), "b": np.full(12, 40.0)})
+    table = summaries.with_reported(table, summaries.read_reported(folder, known))
+    (row,) = table[table["reported"].notna()].to_dict("records")
+    assert (row["explainer"], row["level"], row["difference"]) == ("a", 50, 2.5)
+    (line,) = printed.reported_table(table, known, {"a": "A"}).to_dict("records")
+    assert (line["Here"].value, line["Reported"].value, line["Difference"].value) == (
+        "33.0",
+        "30.5",
+        "+2.5",
+    )
+    assert line["Source"] == "Table 2"
+    empty = summaries.with_reported(
+        table[summaries.LONG_COLUMNS], summaries.read_reported(tmp_path, known)
+    )
+    assert empty["reported"].isna().all()
+    assert printed.reported_table(empty, known, {}).empty
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("backbone,value\nnet,1\n", "has the columns backbone, value: expected backbone, expl"),
+        (
+            "backbone,explainer,metric,level,value,source\nnet,a,drop,50,1,x\n",
+            "has the metric 'drop': expected one of .*average_drop",
+        ),
+        (
+            "backbone,explainer,metric,level,value,source\nnet,a,average_drop,50,1,\n",
+            "a value without a source",
+        ),
+    ],
+)
+def test_wrong_published_values_are_refused(
+    known: Known, tmp_path: Path, text: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        summaries.read_reported(published(tmp_path, text), known)
+
+
+def test_shipped_published_values_are_read(known: Known) -> None:
+    table = summaries.read_reported(ROOT / "results" / "reported", known)
+    tame = table[(table["explainer"] == "tame") & (table["metric"] == "road_morf")]
+    assert tame.set_index("level")["value"].to_dict()[50] == 25
+    assert not table.duplicated(summaries.KEY).any()
+
+
+def test_tables_are_rebuilt_without_torch(tmp_path: Path) -> None:
+    """From the committed scores alone: the same bytes as the committed tables."""
+    for name in ("scores", "cost", "delta", "randomisation", "ablation", "reported"):
+        shutil.copytree(ROOT / "results" / name, tmp_path / "results" / name)
+    shutil.copy(ROOT / results.CHECK, tmp_path / results.CHECK)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    code = """
+import sys
+
+class Without:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] in ("torch", "torchvision", "timm"):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Without())
+from benchmark import tables
+from benchmark.core import params
+tables.main(params.load())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    every = [p for p in (ROOT / "results" / "tables").rglob("*") if p.is_file()]
+    committed = [p for p in every if p.name != KEYS]
+    assert committed
+    for path in committed:
+        assert (tmp_path / path.relative_to(ROOT)).read_bytes() == path.read_bytes(), path.name
+
+
+def test_readme_block_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = tmp_path / "results" / "tables" / "net" / "road.md"
+    table.parent.mkdir(parents=True)
+    table.write_text("| a |\n")
+    text = "before\n<!-- results/tables/net/road.md -->\nold\n<!-- end -->\nafter\n"
+    filled = readme.filled(text)
+    assert filled == text.replace("old\n", "| a |\n")
+    assert readme.filled(filled) == filled
+    with pytest.raises(ValueError, match="has no block"):
+        readme.filled("nothing here")
+
+
+def test_committed_readme_shows_the_committed_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    text = Path("README.md").read_text()
+    assert readme.filled(text) == text
+
+
+def variant(name: str, seed: int, values: np.ndarray) -> pd.DataFrame:
+    """Per-image scores of a variant that was trained with a seed."""
+    return scores(name, values).assign(seed=seed)
+
+
+def test_ablation_is_over_seeds(
+    settings: params.Params, known: Known, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    variants = {
+        "baseline": params.Variant(label="T-TAME"),
+        "other": params.Variant(label="other", question="layers"),
+    }
+    project = Project(settings.model_copy(update={"ablation": {"net": variants}}))
+    values = np.linspace(40, 60, 12)
+    for name, shift in (("baseline", 0.0), ("other", 20.0)):
+        parts = [variant(name, seed, values + shift + 3 * seed) for seed in range(3)]
+        results.write_csv(results.ablation_path("net", name), pd.concat(parts))
+    long, seeds = summaries.ablated(project, known)
+    row = long[(long["metric"] == "average_drop") & (long["level"] == 50)].set_index("explainer")
+    assert row["value"].to_dict() == pytest.approx({"baseline": 53, "other": 73})
+    half = 4.30265 * 3 / 3**0.5  # Student's t of two degrees of freedom, standard deviation 3
+    assert row["high"]["baseline"] == pytest.approx(53 + half, rel=1e-4)
+    assert row["n"].tolist() == [3, 3]
+    assert row["separated"].to_dict() == {"baseline": False, "other": True}
+    own = seeds[(seeds["metric"] == "average_drop") & (seeds["level"] == 50)]
+    assert own[own["explainer"] == "baseline"]["value"].tolist() == pytest.approx([50, 53, 56])
+
+
+def similarities(explainer: str, ssim: float, rank: float) -> pd.DataFrame:
+    """Per-image similarities that are 0.5 where little is randomised, and as given where all is."""
+    rows = [
+        {
+            "image": f"i{i}",
+            "metric": metric,
+            "level": level,
+            "value": value if level == 100 else 0.5,
+        }
+        for i in range(3)
+        for metric, value in (("randomisation_ssim", ssim), ("randomisation_rank", rank))
+        for level in (10, 100)
+    ]
+    table = pd.DataFrame(rows).assign(backbone="net", explainer=explainer, weights="abc")
+    return table[results.SCORE_COLUMNS]
+
+
+def test_an_explainer_that_does_not_change_is_marked() -> None:
+    cells = [
+        similarities("fixed", 1.0, 1.0),
+        similarities("nearly", 0.91, 0.95),
+        similarities("ordered", 0.6, 0.95),
+        similarities("changing", 0.3, 0.1),
+    ]
+    table = summaries.marked(summaries.summarise(cells, SETTINGS, seed=0))
+    found = table.groupby("explainer", sort=False)["unchanged"].agg(["all", "any"])
+    assert found["all"].to_dict() == found["any"].to_dict()
+    assert found["any"].to_dict() == {
+        "fixed": True,
+        "nearly": True,
+        "ordered": False,
+        "changing": False,
+    }
+    shown = printed.randomisation_table(table, {name: name for name in found.index})
+    assert shown["Changes"].tolist() == ["≡ no", "≡ no", "yes", "yes"]
+    assert [cell.value for cell in shown["SSIM, 100 %"]] == ["1.00", "0.91", "0.60", "0.30"]
+    assert [cell.value for cell in shown["Rank, 10 %"]] == ["0.50"] * 4

@@ -1,0 +1,212 @@
+"""Networks: packaged weights, folded batch norms, and the torchvision networks of the paper."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+import methods
+from benchmark.core.params import Params
+from methods import Backbone, _networks, build_backbone, build_network, wrap_network
+
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
+def torchvision_spec(model: str, taps: list[str], cam: str, prefix: int | None) -> dict[str, Any]:
+    return {
+        "source": "torchvision",
+        "model": model,
+        "weights": "none",
+        "size": 224,
+        "taps": taps,
+        "cam_layer": cam,
+        "prefix_tokens": prefix,
+        **IMAGENET,
+    }
+
+
+VIT = [f"encoder.layers.encoder_layer_{i}.ln_1" for i in (9, 10, 11)]
+SPECS = {
+    "vgg16": torchvision_spec(
+        "vgg16", ["features.16", "features.23", "features.30"], "features.29", None
+    ),
+    "resnet50": torchvision_spec("resnet50", ["layer2", "layer3", "layer4"], "layer4.2", None),
+    "vit_b_16": torchvision_spec("vit_b_16", VIT, VIT[2], 1),
+}
+"""The backbones of the paper; taps and CAM layers of its reference."""
+
+GRIDS = {
+    "vgg16": [(256, 28), (512, 14), (512, 7)],
+    "resnet50": [(512, 28), (1024, 14), (2048, 7)],
+    "vit_b_16": [(768, 14)] * 3,
+}
+CAM_SIDES = {"vgg16": 14, "resnet50": 7, "vit_b_16": 14}
+
+
+@pytest.fixture(scope="module", params=SPECS)
+def papers(request: pytest.FixtureRequest) -> Backbone:
+    return build_backbone(request.param, **SPECS[request.param])
+
+
+def test_top_1_on_photographs(lite0: Backbone, photographs: tuple[Tensor, Tensor]) -> None:
+    images, labels = photographs
+    probabilities = lite0.probabilities(images)
+    assert int((probabilities.argmax(dim=1) == labels).sum()) >= 17
+    assert float(probabilities.gather(1, labels[:, None]).mean()) > 0.65
+
+
+def test_names_of_packaged_weights_match_timms_strictly() -> None:
+    network = timm.create_model("tf_efficientnet_lite0")
+    state = _networks.packaged_efficientnet_lite0()
+    assert list(state) == list(network.state_dict())
+    network.load_state_dict(state, strict=True)
+
+
+@pytest.mark.parametrize("model", ["tf_efficientnet_lite0", "resnet18", "densenet121"])
+def test_folding_changes_no_logit(model: str) -> None:
+    torch.manual_seed(0)
+    network = timm.create_model(model, num_classes=7).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+    folded = _networks.fold_batch_norms(network, 64)
+    images = torch.rand(3, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(network(images), folded(images), rtol=1e-3, atol=1e-4)
+    assert folded is not network
+
+
+def test_a_network_that_cannot_be_folded_stays_as_it_is() -> None:
+    class Crossed(nn.Module):
+        """Registers its batch norm after the convolution, but runs it before."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+            self.norm.running_mean.fill_(2.0)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(self.norm(x)).square().mean(dim=(2, 3))
+
+    network = Crossed().eval()
+    assert _networks.fold_batch_norms(network, 16) is network
+
+
+def test_taps_have_the_papers_shapes(papers: Backbone) -> None:
+    with torch.no_grad(), papers.tap(papers.taps) as outputs:
+        papers(torch.rand(1, 3, 224, 224))
+    shapes = [tuple(papers.grid(outputs[layer]).shape) for layer in papers.taps]
+    assert shapes == [(1, channels, side, side) for channels, side in GRIDS[papers.name]]
+
+
+@pytest.mark.parametrize("name", ["ttame", "gradcam"])
+def test_explainers_have_the_papers_shapes(papers: Backbone, name: str) -> None:
+    explainer = methods.build(methods.load(name), papers, {})
+    images = torch.rand(1, 3, 224, 224)
+    maps = explainer(images, torch.tensor([3]))
+    methods.check_maps(maps, images)
+    largest = max(side for _, side in GRIDS[papers.name])
+    side = largest if name == "ttame" else CAM_SIDES[papers.name]
+    assert maps.shape == (1, side, side)
+
+
+def test_vit_taps_are_the_first_norm_of_the_block(papers: Backbone) -> None:
+    """torch.fx calls module `ln_1` of layer 9 `ln`, and `ln_2` `ln_1`; hooks name modules."""
+    if papers.name != "vit_b_16":
+        pytest.skip("about the vision transformer")
+    block = papers.layer("encoder.layers.encoder_layer_9")
+    seen: list[Tensor] = []
+    handle = block.self_attention.register_forward_pre_hook(
+        lambda _module, args, kwargs: seen.append((*args, *kwargs.values())[0]), with_kwargs=True
+    )
+    with torch.no_grad(), papers.tap(VIT[:1]) as outputs:
+        papers(torch.rand(1, 3, 224, 224))
+    handle.remove()
+    assert torch.equal(outputs[VIT[0]], seen[0])
+
+
+def test_unknown_model_and_weights(settings: Params) -> None:
+    spec = settings.backbones["efficientnet_lite0"].spec
+    with pytest.raises(ValueError, match="timm has no model 'efficientnet_lite9'"):
+        build_backbone("x", **spec | {"model": "efficientnet_lite9"})
+    with pytest.raises(
+        ValueError, match=r"weights is 'best': expected one of none, packaged, pretrained"
+    ):
+        build_backbone("x", **spec | {"weights": "best"})
+    with pytest.raises(ValueError, match="torchvision has no model 'vgg17'"):
+        build_backbone("x", **SPECS["vgg16"] | {"model": "vgg17"})
+
+
+def network_of(spec: dict[str, Any]) -> dict[str, Any]:
+    """What of a backbone's arguments is its network's."""
+    return {key: value for key, value in spec.items() if key in _networks.NETWORK}
+
+
+def test_timm_fetches_its_own_weights(settings: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    create = timm.create_model
+
+    def offline(model: str, *, pretrained: bool, **arguments: object) -> nn.Module:
+        asked.append(pretrained)
+        network: nn.Module = create(model, pretrained=False, **arguments)
+        return network
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    spec = network_of(settings.backbones["efficientnet_lite0"].spec)
+    for weights in ("pretrained", "none"):
+        build_network("x", **spec | {"weights": weights})
+    assert asked == [True, False]
+
+
+def test_torchvision_has_no_pretrained() -> None:
+    spec = network_of(SPECS["resnet50"]) | {"weights": "pretrained"}
+    with pytest.raises(ValueError, match=r"'pretrained': expected one of none, .*IMAGENET1K_V1"):
+        build_network("x", **spec)
+
+
+def test_weights_of_the_wrong_shape(settings: Params, tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    state = _networks.packaged_efficientnet_lite0()
+    state["classifier.bias"] = torch.zeros(10)
+    save_file({name: t.contiguous() for name, t in state.items()}, path)
+    spec = settings.backbones["efficientnet_lite0"].spec | {"weights": str(path)}
+    message = r"weights of backbone 'x' do not fit: classifier.bias is \(10,\), expected \(1000,\)"
+    with pytest.raises(ValueError, match=message):
+        build_backbone("x", **spec)
+
+
+def test_a_missing_file_of_weights(settings: Params, tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    spec = settings.backbones["efficientnet_lite0"].spec | {"weights": str(path)}
+    with pytest.raises(ValueError, match=r"backbone 'x': weights file .*weights.safetensors not f"):
+        build_backbone("x", **spec)
+
+
+def test_random_weights_are_the_same_and_leave_the_generator(settings: Params) -> None:
+    spec = settings.backbones["efficientnet_lite0"].spec | {"weights": "none"}
+    state = torch.get_rng_state()
+    first = build_backbone("x", **spec)
+    assert torch.equal(state, torch.get_rng_state())
+    torch.manual_seed(5)
+    assert build_backbone("x", **spec).digest == first.digest
+
+
+def test_a_network_of_ones_own_is_wrapped() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    backbone = wrap_network(
+        network.train(),
+        name="own",
+        size=16,
+        mean=[0.5] * 3,
+        std=[0.5] * 3,
+        taps=["0"],
+        cam_layer="0",
+    )
+    assert (backbone.name, backbone.size, backbone.classes) == ("own", 16, 4)
+    assert not backbone.network.training
+    assert not any(parameter.requires_grad for parameter in backbone.parameters())
