@@ -30,10 +30,10 @@ imagenette: $(INSTALLED) ## ten classes of ImageNet on the paper's networks; dow
 	  && BENCHMARK_IMAGES="$(abspath $(DATA))" dvc repro
 
 test: $(INSTALLED) ## the tests
-	python -m pytest -n auto -m "not slow"
+	python -m pytest -n auto --dist loadgroup -m "not slow"
 
 slow: $(INSTALLED) ## the tests that take minutes
-	python -m pytest -n auto -m slow
+	python -m pytest -n auto --dist loadgroup -m slow
 
 status: $(INSTALLED) ## which results are fresh, and why the others are not
 	python -m benchmark status

@@ -43,6 +43,11 @@ class Variant:
         self.has_rows = name in scored.records and scored.is_whole(self.scores)
 
     @property
+    def due(self) -> bool:
+        """Whether its rows are not what they should be: of other training, or to be scored anew."""
+        return bool(self.why) or not self.same_training
+
+    @property
     def outdated(self) -> bool:
         """Whether its rows are of older code or settings, and the states to renew them are away."""
         return bool(self.why and self.untrained and self.same_training and self.has_rows)
@@ -68,7 +73,7 @@ def main(params: Params, backbone: str, anew: bool = False) -> None:
     ]
     processes.wait()
     older = [variant for variant in variants if variant.outdated and not anew]
-    todo = [variant for variant in variants if variant.why and variant not in older]
+    todo = [variant for variant in variants if variant.due and variant not in older]
     if todo:
         study(project, backbone, todo, scored, trained)
     if processes.first():
@@ -170,23 +175,20 @@ def score(
     settings = cell.settings | {"seed": seed}
     name = cell.load or cell.explainer
     explainer = explaining.assemble(name, network, settings, state.files[0])
-    pieces = work.pieces(
-        explaining.piece_names(split, params.explain.batch_size),
-        lambda batch: explaining.explain_batch(
-            explainer, split.images(batch), count_nan=params.explain.nan_maps == "count"
-        ),
+    pieces = explaining.explain(
+        explainer,
+        split,
+        work,
+        batch_size=params.explain.batch_size,
+        count_nan=params.explain.nan_maps == "count",
+        precision=cell.precision,
     )
     maps = explaining.joined_maps(pieces)
     suite = scoring.build_suite(project.reference_metrics(), params.mode, network, trained=True)
     views = [scoring.View(params.mode, suite, maps)]
-    seeds = scoring.image_seeds(params.seed, split)
     size = params.evaluate.batch_size
-    found = work.streamed(
-        scoring.blocks(split, views),
-        lambda todo: scoring.score(views, network, split, seeds, size, todo.values()),
-        "block",
-    )
-    return scoring.joined_scores(found, network)
+    (scores,) = scoring.score(views, network, split, work, seed=params.seed, batch_size=size)
+    return scores
 
 
 if __name__ == "__main__":

@@ -45,8 +45,7 @@ def main(params: Params) -> None:
         **catalogue.as_json(project.catalogue),
     }
     remove_others(params)
-    if not results.CHECK.is_file() or results.read_json(results.CHECK) != found:
-        results.write_json(results.CHECK, found)
+    results.write_if_changed(results.CHECK, found)
 
 
 def remove_others(params: Params) -> None:

@@ -1,7 +1,7 @@
 """Score the maps of every explainer on one backbone: one row an image, measure and level."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 def main(params: Params, backbone: str) -> None:
     """Write the scores of the cells of a backbone, and what the other mode changes in them.
 
-    What is due are metrics of cells: a new metric computes that metric alone.
+    What is due are metrics of cells: a new metric computes that metric alone, and the rows of one
+    that is no longer in the parameters are removed.
     """
     project = Project(params)
     shelf = Shelf(results.SCORES / backbone)
@@ -33,32 +34,49 @@ def main(params: Params, backbone: str) -> None:
     }
     every = [made for _, own in cells.values() for made in own]
     due = shelf.due(every)
+    known = {made.name for made in every}
+    gone = {name.partition("/")[0] for name in shelf.records if name not in known}
+    todo = [
+        (cell, own)
+        for name, (cell, own) in cells.items()
+        if name in gone or any(made.name in due for made in own)
+    ]
     processes.wait()
-    if due:
-        from benchmark.data.splits import read_split
-        from benchmark.engine.devices import device
-        from methods import build_backbone
-
-        network = build_backbone(backbone, device=device(), **params.backbones[backbone].spec)
-        if params.evaluate.compile:
-            network.network.compile()
-        split = read_split(results.SPLITS, "evaluation")
-        todo = [
-            (cell, own) for cell, own in cells.values() if any(made.name in due for made in own)
-        ]
-        for cell, own in tqdm(todo, desc=backbone, unit="cell", disable=processes.silent()):
-            missing = [made for made in own if made.name in due]
-            work = Unfinished(f"evaluate {cell.name}", *(made.key for made in missing))
-            chosen = metrics_of(missing)
-            tables = score(project, cell, chosen, network, split, work)
-            if processes.first():
-                kept = set(metrics_of(own)) - set(chosen)
-                for path, table in zip(own[0].files, tables, strict=True):
-                    write_merged(path, table, kept, project, cell)
-                shelf.record(own)
-            work.forget()
+    if todo:
+        score_cells(project, backbone, todo, set(due), shelf)
     if processes.first():
         shelf.prune(every, results.DELTA / backbone)
+
+
+def score_cells(
+    project: Project,
+    backbone: str,
+    todo: list[tuple[Cell, list[Result]]],
+    due: set[str],
+    shelf: Shelf,
+) -> None:
+    """Score cells by the metrics that are due; what the others said is kept."""
+    from benchmark.data.splits import read_split
+    from benchmark.engine.devices import device
+    from methods import build_backbone
+
+    params = project.params
+    network = build_backbone(backbone, device=device(), **params.backbones[backbone].spec)
+    if params.evaluate.compile:
+        network.network.compile()
+    split = read_split(results.SPLITS, "evaluation")
+    for cell, own in tqdm(todo, desc=backbone, unit="cell", disable=processes.silent()):
+        missing = [made for made in own if made.name in due]
+        work = Unfinished(f"evaluate {cell.name}", *(made.key for made in missing))
+        chosen = metrics_of(missing)
+        new = score(project, cell, chosen, network, split, work) if chosen else (None, None)
+        if processes.first():
+            kept = [made for made in own if made not in missing]
+            for path, table in zip(own[0].files, new, strict=True):
+                write_merged(path, table, set(metrics_of(kept)), project, cell)
+            shelf.touch(kept)
+            shelf.record(missing)
+        work.forget()
 
 
 def score(
@@ -85,14 +103,8 @@ def score(
         suite = scoring.build_suite(settings, mode, network, trained=project.is_trained(cell))
         shown = [metric for metric in suite if mode == params.mode or metric.in_reference]
         views.append(scoring.View(mode, shown, own))
-    seeds = scoring.image_seeds(params.seed, split)
     size = params.evaluate.batch_size
-    pieces = work.streamed(
-        scoring.blocks(split, views),
-        lambda todo: scoring.score(views, network, split, seeds, size, todo.values()),
-        "block",
-    )
-    scores, changed = (scoring.joined_scores(pieces, network, number) for number in range(2))
+    scores, changed = scoring.score(views, network, split, work, seed=params.seed, batch_size=size)
     return scores, scoring.difference(scores, changed, params.mode, other)
 
 
@@ -107,18 +119,19 @@ def read_maps(project: Project, path: Path, images: int) -> "NDArray[np.float32]
 
 
 def write_merged(
-    path: Path, table: "pd.DataFrame", kept: set[str], project: Project, cell: Cell
+    path: Path, table: "pd.DataFrame | None", kept: set[str], project: Project, cell: Cell
 ) -> None:
-    """Write new scores of a cell, with those of the metrics that are kept."""
+    """Write new scores of a cell, if there are any, with those of the metrics that are kept."""
+    parts = [] if table is None else [table]
     if kept:
         import pandas as pd
 
-        metrics: dict[str, Any] = project.measure_metrics()
         stored = results.read_table(path, dtype={"image": str, "weights": str})
-        old = stored[stored["metric"].map(metrics).isin(kept)]
-        order = [name for name in ("image", "metric", "level") if name in table]
-        parts = [part for part in (old, table) if len(part)] or [table]
-        table = pd.concat(parts).sort_values(order, kind="stable")[[*table.columns]]
+        parts.append(stored[stored["metric"].map(project.measure_metrics()).isin(kept)])
+        whole = pd.concat([part for part in parts if len(part)] or parts[:1])
+        order = [name for name in ("image", "metric", "level") if name in whole]
+        table = whole.sort_values(order, kind="stable")[[*parts[0].columns]]
+    assert table is not None
     results.write_scores(path, table, cell.backbone, cell.explainer)
 
 

@@ -68,14 +68,13 @@ def explain(
     explainer = explaining.assemble(
         cell.load or cell.explainer, network, cell.settings_in(mode), project.state_of(cell)
     )
-    pieces = work.pieces(
-        explaining.piece_names(split, settings.batch_size),
-        lambda batch: explaining.explain_batch(
-            explainer,
-            split.images(batch),
-            count_nan=settings.nan_maps == "count",
-            precision=cell.precision,
-        ),
+    pieces = explaining.explain(
+        explainer,
+        split,
+        work,
+        batch_size=settings.batch_size,
+        count_nan=settings.nan_maps == "count",
+        precision=cell.precision,
     )
     return explaining.joined_maps(pieces), explaining.cost_of(explainer, pieces)
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from benchmark.core import results
-from benchmark.core.cells import Project
+from benchmark.core.cells import Project, split_files
 from benchmark.core.params import Params
 from benchmark.core.stage import run
 from benchmark.core.store import WORK, Result, Shelf
@@ -34,6 +34,8 @@ def main(params: Params) -> None:
     tables = [t for backbone in params.backbones for t in browser.tables_of(project, backbone)]
     text = browser.render(project, cells, tables, browser.figures_of(), split)
     results.write_text(results.PAGE, text)
+    parts = [part_of(project, c) for b in params.backbones for c in browser.cells_of(project, b)]
+    shelf.prune(parts)
     shelf.record([project.page()])
 
 
@@ -41,7 +43,7 @@ def part_of(project: Project, cell: "Cell") -> Result:
     """What the page shows of a cell: its maps and what the metrics saw, and scores."""
     params = project.params
     data = {"maps": cell.maps, "scores": cell.scores}
-    data["evaluation"] = results.split_path("evaluation")
+    data |= split_files("evaluation")
     chosen = {n: params.evaluate.metrics.get(n) for n in ("confidence", "road")}
     parameters = [params.seed, params.mode, params.page, chosen, cell.label, cell.kind]
     modules = ["benchmark.report.browser", "metrics.confidence", "metrics.road"]

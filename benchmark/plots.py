@@ -23,7 +23,9 @@ def main(params: Params) -> None:
     with rc_context(style()):
         for drawing in drawings(project, known_measures(project.catalogue)):
             path = results.PLOTS / drawing.name
-            key = project.key(["benchmark.report.figures"], [drawing.digest], drawing.files)
+            modules, files = ["benchmark.report.figures"], drawing.files.values()
+            parameters = [drawing.digest, params.plots, project.labels()[1]]
+            key = project.report_key(modules, parameters, files)
             made = Result(drawing.name, key, (path.with_suffix(".png"), path.with_suffix(".svg")))
             if shelf.due([made]):
                 write(path, drawing.draw())

@@ -1,6 +1,6 @@
 """The sanity check on one backbone: how alike maps are when the network's weights are shuffled."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from benchmark.data.splits import Split
-    from methods import Backbone, Explainer
+    from methods import Backbone
 
 
 def main(params: Params, backbone: str) -> None:
@@ -79,19 +79,16 @@ def compare(
             cell.settings_in(project.params.mode),
             project.state_of(cell),
         )
-        batches = explaining.piece_names(split, settings.batch_size)
-
-        def explain(batch: slice, explainer: "Explainer" = explainer) -> dict[str, Any]:
-            return explaining.explain_batch(
-                explainer,
-                split.images(batch),
-                targets[batch],
-                count_nan=settings.nan_maps == "count",
-                precision=cell.precision,
-            )
-
-        named = {f"{level:g}-{name}": batch for name, batch in batches.items()}
-        pieces = work.pieces(named, explain)
+        pieces = explaining.explain(
+            explainer,
+            split,
+            work,
+            batch_size=settings.batch_size,
+            count_nan=settings.nan_maps == "count",
+            precision=cell.precision,
+            targets=targets,
+            name=f"maps-{level:g}",
+        )
         after = explaining.joined_maps(pieces)
         tables.append(randomising.similarities(before, after, split, level))
     return pd.concat(tables, ignore_index=True)

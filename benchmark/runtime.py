@@ -28,11 +28,14 @@ def main(params: Params, again: bool = False) -> None:
         )
         new = timings.measure(*(tests or ["test_runtime.py"]))
         raw = timings.merge(raw, new, set(every))
-        results.write_json(RAW, raw)
-        results.write_json(MEDIANS, timings.medians(raw))
         shelf.record(due.values())
-    shelf.records = {made.name: shelf.records[made.name] for made in every.values()}
-    shelf.write()
+    elif raw:
+        kept = [entry for entry in raw["benchmarks"] if timings.cell_of(entry) in every]
+        raw = raw | {"benchmarks": kept}
+    if raw is not None:
+        results.write_if_changed(RAW, raw)
+        results.write_if_changed(MEDIANS, timings.medians(raw))
+    shelf.keep(every.values())
 
 
 def nodes_of(params: Params, backbone: str, explainer: str) -> list[str]:

@@ -32,6 +32,9 @@ from benchmark.core.store import Shelf
 from benchmark.data.splits import read_split
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.xdist_group("pipeline")
+"""One worker runs the pipeline, once."""
+
 CNN, VIT = "efficientnet_lite0", "vit_sample"
 CELLS = {CNN: ("ttame", "gradcam", "rise", "edges"), VIT: ("rollout", "constant")}
 STAGES = (train, explain, evaluate, randomise, ablate)
@@ -124,6 +127,7 @@ def test_every_stage_writes_its_results(finished: Path) -> None:
     assert [p.name for p in (finished / "work").iterdir() if p.is_dir()] == ["page"]
 
 
+@pytest.mark.slow
 def test_twice_the_same_bytes(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,6 +206,7 @@ def test_a_damaged_result_is_made_anew(copied: Path) -> None:
     assert digest(path) == whole[path][1]
 
 
+@pytest.mark.slow
 def test_the_study_keeps_its_rows_in_a_clone_without_states(
     copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -289,6 +294,7 @@ def test_a_checkpoint_is_taken_instead_of_training(copied: Path) -> None:
     assert due == {"ttame": ["parameters"]}
 
 
+@pytest.mark.slow
 def test_the_other_mode(copied: Path) -> None:
     """One parameter switches; the difference of the two modes is the same from either side."""
     path = results.delta_path(CNN, "edges")
@@ -305,6 +311,7 @@ def test_the_other_mode(copied: Path) -> None:
     assert means.to_numpy() == pytest.approx(after["reference"].to_numpy(), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_compiled_network_gives_the_same_scores(copied: Path) -> None:
     if shutil.which("g++") is None:
         pytest.skip("torch.compile needs a C++ compiler on the CPU")
@@ -368,3 +375,21 @@ def check_results(folder: Path) -> None:
         with Image.open(picture) as image:
             assert len(image.convert("L").getcolors()) > 20
         assert picture.with_suffix(".svg").read_text().startswith("<?xml")
+
+
+@pytest.mark.slow
+def test_a_change_of_the_training_alone_trains_the_study_anew(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = small()
+    raw["ablation"][CNN]["one_layer"]["recipe"] = {"max_lr": 0.01}
+    before = files_of(copied)
+    ablate.main(write_params(copied, raw), CNN)
+    after = files_of(copied)
+    changed = {path.name for path in after if after[path][1] != before[path][1]}
+    assert changed == {
+        "keys.json",
+        "one_layer.csv",
+        "one_layer-0.safetensors",
+        "one_layer-1.safetensors",
+    }

@@ -35,6 +35,7 @@ CELLS = {
     "resnet50": ("ttame", "rise", "constant"),
     "vit_b_16": ("ttame", "transformer_lrp"),
 }
+pytestmark = pytest.mark.xdist_group("profiles")
 TWO = "torch.distributed.run --standalone --nproc-per-node=2 -m"
 
 

@@ -194,14 +194,13 @@ def explain(project: Project, cell: Cell, split: Split, shelf: Shelf, path: Path
         name = cell.load or cell.explainer
         explainer = explaining.assemble(name, network, cell.settings_in(params.mode), state)
         work = Unfinished(f"compare {cell.name}", made.key)
-        pieces = work.pieces(
-            explaining.piece_names(split, params.explain.batch_size),
-            lambda batch: explaining.explain_batch(
-                explainer,
-                split.images(batch),
-                count_nan=params.explain.nan_maps == "count",
-                precision=cell.precision,
-            ),
+        pieces = explaining.explain(
+            explainer,
+            split,
+            work,
+            batch_size=params.explain.batch_size,
+            count_nan=params.explain.nan_maps == "count",
+            precision=cell.precision,
         )
         seconds = sum(float(piece["seconds"]) for piece in pieces) / len(split)
         results.write_array(path, explaining.joined_maps(pieces))
@@ -229,15 +228,9 @@ def score(
         network = build_backbone(backbone, device=device(), **params.backbones[backbone].spec)
         suite = scoring.build_suite(settings, params.mode, network, trained=trained)
         views = [scoring.View(params.mode, suite, results.read_array(path))]
-        seeds = scoring.image_seeds(params.seed, split)
         size = params.evaluate.batch_size
         work = Unfinished(f"compare {backbone}/{path.stem}", key)
-        pieces = work.streamed(
-            scoring.blocks(split, views),
-            lambda todo: scoring.score(views, network, split, seeds, size, todo.values()),
-            "block",
-        )
-        table = scoring.joined_scores(pieces, network)
+        (table,) = scoring.score(views, network, split, work, seed=params.seed, batch_size=size)
         results.write_scores(made.files[0], table, backbone, path.stem)
         shelf.record([made])
         work.forget()

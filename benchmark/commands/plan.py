@@ -195,7 +195,7 @@ def of_scores(params: Params, backbone: Backbone, count: int) -> Estimate:
     size = params.evaluate.batch_size
 
     def score() -> None:
-        list(scoring.score(views, backbone, split, [0], size, [slice(0, 1)]))
+        list(scoring.score_blocks(views, backbone, split, [0], size, [slice(0, 1)]))
 
     score()
     start = training.clock(backbone.device)

@@ -14,13 +14,15 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from benchmark.core import results
 from benchmark.core.cells import NOT_COMPARED, PROVENANCE, Project
-from benchmark.core.history import current_commit, unpack
+from benchmark.core.history import CODE as CODE_FILES
+from benchmark.core.history import current_commit, read_git, unpack
 from benchmark.core.params import Cell, load
 from benchmark.core.stage import keep_freed_memory
 from benchmark.core.store import Result, Shelf
@@ -58,8 +60,7 @@ def main() -> None:
         if given.write_steps is not None:
             write_steps(project, find_trained(project, given.cell)[0], given.write_steps)
         else:
-            for state in find_trained(project, given.cell):
-                print(renew(project, state, given.cell))
+            print(renew(project, find_trained(project, given.cell), given.cell))
     except (ValueError, OSError) as error:
         sys.exit(f"renew: {' '.join(str(error).split())}")
 
@@ -96,40 +97,67 @@ def find_trained(project: Project, name: str) -> list[Trained]:
     ]
 
 
-def renew(project: Project, state: Trained, name: str) -> str:
-    """Give a state the key of the present code, if that trains alike.
+def renew(project: Project, states: list[Trained], name: str) -> str:
+    """Give states the key of the present code, if that trains alike.
+
+    The seeds of a variant are renewed together, by the steps of the first.
 
     Returns:
         What was done, in a line.
 
     Raises:
-        ValueError: the state is stale for another reason, or the two do not train alike.
+        ValueError: a state is stale for another reason, or the two do not train alike.
     """
-    why = state.shelf.why(state.made)
-    if not why:
+    reasons = {reason for state in states for reason in state.shelf.why(state.made)}
+    if not reasons:
         return f"{name} is fresh: nothing to renew"
-    if why != [CODE]:
+    if reasons != {CODE}:
         raise ValueError(
-            f"{name} is stale ({', '.join(why)}): expected a change of the code alone, run "
-            "`dvc repro`"
+            f"{name} is stale ({', '.join(sorted(reasons))}): expected a change of the code alone, "
+            "run `dvc repro`"
         )
-    record = state.shelf.records[state.made.name]
-    commit = commit_of(state.made.files[0])
+    refuse_uncommitted()
+    record = states[0].shelf.records[states[0].made.name]
+    trained_by = record.get("renewed", [{"code": record["key"]["code"]}])[0]["code"]
+    commit = commit_of(states[0].made.files[0])
     with TemporaryDirectory() as folder:
         unpack(commit, Path(folder))
         old = take_steps(name, Path(folder), Path(folder) / "steps.json")
         new = take_steps(name, Path(__file__).parents[2], Path(folder) / "new.json")
-    if old["code"] != record["key"]["code"]:
+    if old["code"] != trained_by:
         raise ValueError(
             f"{name} was trained by code that is not that of its commit {commit[:12]}: expected a "
             "state trained from a clean checkout, run `dvc repro` to train it anew"
         )
     largest = largest_difference(old, new, name, commit)
-    proof = {"from": commit, "to": current_commit(), "steps": STEPS, "difference": largest}
+    proof = {"from": commit, "to": current_commit(), "code": trained_by, "steps": STEPS}
+    for state in states:
+        write_proof(project, state, name, proof | {"difference": largest})
+    return f"{name} renewed: {STEPS} steps differ by {largest:.1e} of the largest update at most"
+
+
+def refuse_uncommitted() -> None:
+    """Refuse code that is not committed: a proof names the commit that it is of.
+
+    Raises:
+        ValueError: names the first file.
+    """
+    changed = read_git("status", "--porcelain", "--", *CODE_FILES).splitlines()
+    if changed:
+        raise ValueError(f"{changed[0].strip()} is not committed: expected the code of a commit")
+
+
+def write_proof(project: Project, state: Trained, name: str, proof: dict[str, Any]) -> None:
+    """Give a state the present key, with the proof; also where scores of a variant name it."""
+    record = state.shelf.records[state.made.name]
     kept = {key: value for key, value in record.items() if key not in ("key", "files")}
     kept["renewed"] = [*record.get("renewed", []), proof]
     state.shelf.record([state.made], **kept)
-    return f"{name} renewed: {STEPS} steps differ by {largest:.1e} of the largest update at most"
+    backbone, _, variant = (*name.split("/"), "")[:3]
+    scored = Shelf(results.ABLATION / backbone)
+    if variant and "training" in scored.records.get(variant, {}):
+        scored.records[variant]["training"][str(state.seed)] = asdict(state.made.key)
+        scored.write()
 
 
 def commit_of(path: Path) -> str:

@@ -46,7 +46,7 @@ def main(params: Params, check: bool = False) -> None:
 
 def is_stale(text: str) -> bool:
     """Whether a result is missing or stale."""
-    return text.startswith((MISSING, "stale", "damaged"))
+    return text.startswith((MISSING, "stale"))
 
 
 def matrix(project: Project, backbone: str) -> pd.DataFrame:

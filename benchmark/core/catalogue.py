@@ -85,7 +85,7 @@ def read_catalogue(params: Params) -> Catalogue:
     known = results.read_json(results.CHECK) if results.CHECK.is_file() else {}
     explainers = {}
     for name, entry in params.explainers.items():
-        sources = digest_of([explainer_module(name, entry.load)])
+        sources = f"{digest_of([explainer_module(name, entry.load)])} {entry.load or ''}".strip()
         found = recalled(known, "explainers", name, sources)
         found = found or {"sources": sources} | read_explainer(entry.load or name)
         explainers[name] = ExplainerFacts(**found | {"families": tuple(found["families"])})

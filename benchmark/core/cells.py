@@ -17,7 +17,7 @@ from benchmark.core.catalogue import Catalogue, ExplainerFacts, explainer_module
 from benchmark.core.history import current_commit
 from benchmark.core.memory import digest_file
 from benchmark.core.params import Cell, Compositions, Params, Variant
-from benchmark.core.sources import digest_of, path_of, versions_of
+from benchmark.core.sources import digest_of, path_of, source_digest, versions_of
 from benchmark.core.store import KEYS, Key, Result, Shelf, digest_json
 from benchmark.core.timings import BENCHMARKS, SHARED
 
@@ -162,8 +162,9 @@ class Project:
         images = self.params.images
         modules = [f"benchmark.data.{images.source}"]
         backbone = images.classifier if isinstance(images, Compositions) else None
-        lists = {path.name: path for path in sorted(images.folder.glob("*.csv"))}
         names = ("train", "validation", "evaluation")
+        listed = ("cutouts",) if isinstance(images, Compositions) else names
+        lists = {name: images.folder / f"{name}.csv" for name in listed}
         written = [
             path(n) for n in names for path in (results.split_path, results.split_table_path)
         ]
@@ -175,7 +176,9 @@ class Project:
         data = split_files("train", "validation")
         if cell.checkpoint is not None:
             data = split_files("validation") | {"checkpoint": cell.checkpoint}
-        parameters = [self.params.seed, cell.settings, cell.recipe]
+        parameters: list[Any] = [cell.load, cell.settings]
+        if cell.checkpoint is None:
+            parameters += [self.params.seed, cell.recipe]
         modules = ["benchmark.engine.training", self.module_of(cell)]
         path = results.state_path(cell.backbone, cell.explainer)
         return Result(
@@ -218,7 +221,7 @@ class Project:
         if (state := self.state_of(cell)) is not None:
             data["state"] = state
         settings = cell.settings_in(mode)
-        parameters = [settings, cell.precision, self.params.explain, images]
+        parameters = [cell.load, settings, cell.precision, self.params.explain.batch_size, images]
         modules = ["benchmark.engine.explaining", self.module_of(cell)]
         return self.key(modules, parameters, data, cell.backbone)
 
@@ -251,8 +254,9 @@ class Project:
         data = split_files("evaluation") | {"maps": results.maps_path(*names)}
         if (state := self.state_of(cell)) is not None:
             data["state"] = state
-        parameters = [params.seed, cell.settings_in(params.mode), cell.precision]
-        parameters += [params.explain, params.randomise]
+        parameters: list[Any] = [params.seed, cell.load, cell.settings_in(params.mode)]
+        parameters.append(cell.precision)
+        parameters += [params.explain.batch_size, params.randomise]
         modules = ["benchmark.engine.randomising", self.module_of(cell)]
         key = self.key(modules, parameters, data, cell.backbone)
         return Result(cell.explainer, key, (results.randomisation_path(*names),))
@@ -270,7 +274,7 @@ class Project:
         """The trained state of a variant of the ablation study."""
         data = split_files("train", "validation")
         modules = ["benchmark.engine.training", self.module_of(cell)]
-        key = self.key(modules, [seed, cell.settings, cell.recipe], data, cell.backbone)
+        key = self.key(modules, [seed, cell.load, cell.settings, cell.recipe], data, cell.backbone)
         path = results.variant_path(cell.backbone, name, seed)
         return Result(f"{name}-{seed}", key, (path,))
 
@@ -283,8 +287,8 @@ class Project:
         }
         chosen = self.reference_metrics()
         parameters: list[Any] = [params.seed, params.mode, params.ablate.seeds]
-        parameters += [cell.settings, cell.recipe]
-        parameters += [params.explain, params.evaluate.batch_size, chosen]
+        parameters += [cell.load, cell.settings, cell.precision, cell.recipe]
+        parameters += [params.explain.batch_size, params.evaluate.batch_size, chosen]
         modules = ["benchmark.engine.explaining", "benchmark.engine.scoring", self.module_of(cell)]
         modules += [f"metrics.{metric}" for metric in chosen]
         data = split_files("evaluation") | states
@@ -307,12 +311,12 @@ class Project:
         Its files are those of all timings; which machine it is of, is said there.
         """
         params = self.params
-        tests = digests_of(BENCHMARKS / name for name in SHARED)
+        tests = {name: source_digest(BENCHMARKS / name) for name in SHARED}
         found = {}
         for backbone in params.backbones:
             for cell in self.cells(backbone):
                 modules = ["benchmark.engine.explaining", self.module_of(cell)]
-                parameters = [params.runtime, cell.settings_in(params.mode), tests]
+                parameters = [params.runtime, cell.load, cell.settings_in(params.mode), tests]
                 key = self.key(modules, parameters, {}, backbone)
                 name = backbone, cell.explainer
                 found[name] = Result("/".join(name), key, ())
@@ -329,25 +333,40 @@ class Project:
         read += [results.ablation_path(b, v) for b in params.ablation for v in params.ablation[b]]
         read += sorted((params.code / results.REPORTED).glob("*.csv"))
         variants = {backbone: self.marked_variants(backbone) for backbone in params.ablation}
-        facts = {cell.explainer: self.facts(cell.explainer) for cell in cells}
-        parameters = [params.seed, params.tables, names, variants, facts]
-        parameters += [self.catalogue.metrics, digests_of(read)]
+        parameters = [params.seed, params.tables, names, variants, self.labels()]
         modules = [f"benchmark.report.{name}" for name in ("summaries", "printed", "rendering")]
         written = sorted(p for p in results.TABLES.rglob("*") if p.is_file() and p.name != KEYS)
-        return Result("tables", self.key(modules, parameters, {}), (*written, results.SUMMARY))
+        key = self.report_key(modules, parameters, read)
+        return Result("tables", key, (*written, results.SUMMARY))
+
+    def labels(self) -> list[Any]:
+        """What tables and figures print of explainers and measures."""
+        explainers = {
+            name: [own.label, own.kind] for name, own in self.catalogue.explainers.items()
+        }
+        return [explainers, {name: own.measures for name, own in self.catalogue.metrics.items()}]
+
+    def report_key(self, modules: Sequence[str], parameters: Any, files: Iterable[Path]) -> Key:
+        """The key of something that people read: what it is handed of the core says nothing new."""
+        return Key(
+            parameters=digest_json(parameters),
+            code=digest_of(modules, but="benchmark.core"),
+            data=digests_of(files),
+            versions=digest_json(versions_of(modules, but="benchmark.core")),
+        )
 
     def plots(self) -> Result:
         """Every figure."""
         params = self.params
         read = sorted(results.TABLES.glob("*.csv"))
-        read += [results.RUNTIME / "medians.json", results.split_path("evaluation")]
+        read += [results.RUNTIME / "medians.json", *split_files("evaluation").values()]
         for cell in self.all_cells():
             read.append(results.maps_path(cell.backbone, cell.explainer))
             if self.is_trained(cell):
                 read.append(results.curve_path(cell.backbone, cell.explainer))
         variants = {backbone: self.marked_variants(backbone) for backbone in params.ablation}
-        parameters = [params.plots, list(params.backbones), variants, digests_of(read)]
-        key = self.key(["benchmark.report.figures"], parameters, {})
+        parameters = [params.plots, list(params.backbones), variants, self.labels()]
+        key = self.report_key(["benchmark.report.figures"], parameters, read)
         written = sorted(p for p in results.PLOTS.glob("*") if p.suffix in (".png", ".svg"))
         return Result("plots", key, tuple(written))
 
@@ -356,13 +375,14 @@ class Project:
         params = self.params
         read = sorted((*results.TABLES.rglob("*.csv"), *results.PLOTS.glob("*.png")))
         read += [results.RUNTIME / "medians.json", results.RUNTIME / "raw.json"]
-        read += [results.split_path("evaluation"), path_of("benchmark.report").parent / TEMPLATE]
+        read += [*split_files("evaluation").values()]
         for cell in self.all_cells():
             read.append(results.maps_path(cell.backbone, cell.explainer))
             read.append(results.scores_path(cell.backbone, cell.explainer))
+        template = digest_file(path_of("benchmark.report").parent / TEMPLATE)
         parameters = [params.seed, params.mode, params.page, params.evaluate, params.backbones]
         modules = ["benchmark.report.browser", "metrics.confidence", "metrics.road"]
-        key = self.key(modules, [*parameters, digests_of(read)], {})
+        key = self.report_key(modules, [*parameters, self.labels(), template], read)
         return Result("page", key, (results.PAGE,))
 
     def reference_metrics(self) -> dict[str, dict[str, Any]]:

@@ -138,6 +138,13 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
+def write_if_changed(path: Path, value: Any) -> None:
+    """Write readable JSON, unless the file holds just that."""
+    text = json.dumps(value, indent=2) + "\n"
+    if not path.is_file() or path.read_text() != text:
+        write_text(path, text)
+
+
 def read_json(path: Path) -> Any:
     """Read JSON."""
     return json.loads(path.read_text())

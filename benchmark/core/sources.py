@@ -20,22 +20,52 @@ from benchmark.core.memory import remembered
 PACKAGES = ("benchmark", "methods", "metrics")
 
 
-def digest_of(modules: Iterable[str]) -> str:
-    """What modules, and all that they import of these packages or beside them, compute by."""
+def digest_of(modules: Iterable[str], but: str = "") -> str:
+    """What modules, and all that they import of these packages or beside them, compute by.
+
+    Args:
+        modules: full names.
+        but: a package whose modules do not count.
+    """
+    return whole_digest(frozenset(modules), but)
+
+
+@cache
+def whole_digest(modules: frozenset[str], but: str) -> str:
+    """See `digest_of`; sources do not change while a stage runs."""
     sources = hashlib.sha256()
-    for name in sorted(closure(frozenset(modules))):
+    for name in sorted(m for m in closure(modules) if not is_part(m, but)):
         sources.update(f"{name} {source_digest(path_of(name))}\n".encode())
     return sources.hexdigest()[:16]
 
 
-def versions_of(modules: Iterable[str]) -> dict[str, str]:
-    """The versions of the distributions that modules, and all that they import, import."""
+def versions_of(modules: Iterable[str], but: str = "") -> dict[str, str]:
+    """The versions of the distributions that modules, and all that they import, import.
+
+    Args:
+        modules: full names.
+        but: a package whose modules do not count.
+    """
+    return dict(whole_versions(frozenset(modules), but))
+
+
+@cache
+def whole_versions(modules: frozenset[str], but: str) -> dict[str, str]:
+    """See `versions_of`."""
     found = {}
-    for name in closure(frozenset(modules)):
+    for name in (m for m in closure(modules) if not is_part(m, but)):
         for package in outside(name):
             for distribution in distributions().get(package, []):
-                found[distribution.lower()] = version(distribution)
+                found[distribution.lower()] = version_of(distribution)
     return dict(sorted(found.items()))
+
+
+version_of = cache(version)
+
+
+def is_part(name: str, package: str) -> bool:
+    """Whether a module is a package or in it."""
+    return bool(package) and f"{name}.".startswith(f"{package}.")
 
 
 @cache

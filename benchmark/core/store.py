@@ -147,6 +147,12 @@ class Shelf:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.records = {}
 
+    def touch(self, results: Iterable[Result]) -> None:
+        """Write down that the files of results have changed, and not what they are made of."""
+        for name, _, files in results:
+            self.records[name]["files"] = self.digests(files)
+        self.write()
+
     def write(self) -> None:
         """Write the records, one a line."""
         lines = (f"{json.dumps(n)}: {json.dumps(r)}" for n, r in sorted(self.records.items()))
@@ -166,7 +172,12 @@ class Shelf:
             for path in folder.iterdir():
                 if path not in files and path.is_file():
                     path.unlink()
-        kept = {name: record for name, record in self.records.items() if name in known}
+        self.keep(known.values())
+
+    def keep(self, results: Iterable[Result]) -> None:
+        """Forget all other results."""
+        names = {result.name for result in results}
+        kept = {name: record for name, record in self.records.items() if name in names}
         if kept != self.records or not self.path.is_file():
             self.records = kept
             self.write()

@@ -1,9 +1,9 @@
 """Run an explainer over images, and count what that takes."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -36,9 +36,53 @@ def assemble(
     return explainer
 
 
-def piece_names(split: Split, batch_size: int) -> dict[str, slice]:
-    """The batches of a split by the names of their pieces."""
-    return {f"maps-{batch.start:06d}": batch for batch in split.batches(batch_size)}
+class Keeping(Protocol):
+    """Where the pieces of unfinished work are kept; see core.store.Unfinished."""
+
+    def pieces(
+        self, items: Mapping[str, slice], compute: Callable[[slice], dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """What `compute` makes of each item; what was computed before is read."""
+
+
+def explain(
+    explainer: Explainer,
+    split: Split,
+    work: Keeping,
+    *,
+    batch_size: int,
+    count_nan: bool,
+    precision: Precision = "float32",
+    targets: torch.Tensor | None = None,
+    name: str = "maps",
+) -> list[dict[str, Any]]:
+    """Explain every image of a split, from where `work` left off.
+
+    Args:
+        explainer: the explainer.
+        split: the images.
+        work: where finished batches are kept.
+        batch_size: images at a time.
+        count_nan: see `explain_batch`.
+        precision: see `explain_batch`.
+        targets: (N,), the explained classes; the backbone's predictions if None.
+        name: of the pieces.
+
+    Returns:
+        what `explain_batch` gives of each batch; see `joined_maps` and `cost_of`.
+    """
+
+    def compute(batch: slice) -> dict[str, Any]:
+        return explain_batch(
+            explainer,
+            split.images(batch),
+            None if targets is None else targets[batch],
+            count_nan=count_nan,
+            precision=precision,
+        )
+
+    named = {f"{name}-{batch.start:06d}": batch for batch in split.batches(batch_size)}
+    return work.pieces(named, compute)
 
 
 def explain_batch(

@@ -1,9 +1,9 @@
 """Score maps: one row an image, measure and level; in one mode or in both."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -114,7 +114,50 @@ def blocks(split: Split, views: Sequence[View]) -> dict[str, slice]:
     return {f"scores-{block.start:06d}": block for block in split.batches(size)}
 
 
+class Keeping(Protocol):
+    """Where the pieces of unfinished work are kept; see core.store.Unfinished."""
+
+    def streamed(
+        self,
+        items: Mapping[str, slice],
+        compute: Callable[[Mapping[str, slice]], Iterable[dict[str, Any]]],
+        unit: str,
+    ) -> list[dict[str, Any]]:
+        """What `compute` yields for each item that is to do; what was computed before is read."""
+
+
 def score(
+    views: list[View],
+    backbone: Backbone,
+    split: Split,
+    work: Keeping,
+    *,
+    seed: int,
+    batch_size: int,
+) -> list[pd.DataFrame]:
+    """Scores of each view, from where `work` left off.
+
+    Args:
+        views: maps and metrics.
+        backbone: that is asked.
+        split: the images.
+        work: where finished blocks are kept.
+        seed: of ties and noise, see `image_seeds`.
+        batch_size: images through the network at a time.
+
+    Returns:
+        a table a view, with the columns image, metric, level, value, weights.
+    """
+    seeds = image_seeds(seed, split)
+    pieces = work.streamed(
+        blocks(split, views),
+        lambda todo: score_blocks(views, backbone, split, seeds, batch_size, todo.values()),
+        "block",
+    )
+    return [joined_scores(pieces, backbone, number) for number in range(len(views))]
+
+
+def score_blocks(
     views: list[View],
     backbone: Backbone,
     split: Split,

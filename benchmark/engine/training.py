@@ -117,11 +117,8 @@ def fit(
     total = steps * recipe.epochs
     trainee = parallel.trainee(explainer)
     optimiser = build_optimiser(explainer.attention, recipe)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, recipe.max_lr, total_steps=total, cycle_momentum=False
-    )
-    where, scaled = explainer.backbone.device.type, recipe.precision == "float16"
-    scaler = torch.amp.GradScaler(where, init_scale=LOSS_SCALE, enabled=scaled)
+    schedule = build_schedule(optimiser, recipe, total)
+    scaler = build_scaler(explainer, recipe)
     parts = {"attention": explainer.attention, "optimiser": optimiser}
     parts |= {"schedule": schedule, "scaler": scaler}
     rows = resume(work, parts) or [untrained(explainer, validation)]
@@ -208,6 +205,21 @@ def build_optimiser(attention: nn.Module, recipe: Recipe) -> torch.optim.Optimiz
             )
 
 
+def build_schedule(
+    optimiser: torch.optim.Optimizer, recipe: Recipe, steps: int
+) -> torch.optim.lr_scheduler.OneCycleLR:
+    """The learning rate of each of so many steps."""
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, recipe.max_lr, total_steps=steps, cycle_momentum=False
+    )
+
+
+def build_scaler(explainer: TrainableExplainer, recipe: Recipe) -> torch.amp.GradScaler:
+    """What scales the loss in float16, and does nothing otherwise."""
+    where, scaled = explainer.backbone.device.type, recipe.precision == "float16"
+    return torch.amp.GradScaler(where, init_scale=LOSS_SCALE, enabled=scaled)
+
+
 def batches(images: int, recipe: Recipe, seed: int, skip: int) -> Iterator[Batch]:
     """Every batch of every epoch but the first `skip`; a short last one is dropped."""
     steps = images // recipe.batch_size
@@ -286,7 +298,7 @@ def seconds_of_training(explainer: TrainableExplainer, recipe: Recipe, images: i
     trainee = parallel.trainee(explainer)
     optimiser = build_optimiser(explainer.attention, recipe)
     where = explainer.backbone.device
-    scaler = torch.amp.GradScaler(where.type, enabled=recipe.precision == "float16")
+    scaler = build_scaler(explainer, recipe)
     side = explainer.backbone.size
     shape = (max(1, recipe.batch_size // parallel.count()), 3, side, side)
     random = torch.Generator().manual_seed(0)
@@ -315,13 +327,14 @@ def clock(device: torch.device) -> float:
 def take_steps(
     explainer: TrainableExplainer, recipe: Recipe, train: Split | Listed, *, seed: int, steps: int
 ) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-    """What some steps at the peak rate do: each tensor's update, and the optimiser's settings.
+    """What some steps at the peak rate do: each tensor's update; and the optimiser's settings.
 
-    Two versions of the code that give the same here train alike.
+    With the settings are the rates of the whole schedule. Two versions of the code that give the
+    same here train alike.
     """
     before = {name: t.clone() for name, t in explainer.attention.state_dict().items()}
     optimiser = build_optimiser(explainer.attention, recipe)
-    scaler = torch.amp.GradScaler(explainer.backbone.device.type, enabled=False)
+    scaler = build_scaler(explainer, recipe)
     images = min(recipe.images or len(train), len(train))
     todo = (batch for batch, _ in zip(batches(images, recipe, seed, 0), range(steps), strict=False))
     trainee = parallel.trainee(explainer)
@@ -333,7 +346,20 @@ def take_steps(
         | {"parameters": [tuple(p.shape) for p in group["params"]]}
         for group in optimiser.param_groups
     ]
+    settings.append({"rates": rates_of(recipe, step_count(recipe, len(train)))})
     return {name: after[name] - before[name] for name in before}, settings
+
+
+def rates_of(recipe: Recipe, steps: int) -> list[float]:
+    """The learning rates of a schedule."""
+    optimiser = torch.optim.SGD([torch.zeros(1)], lr=recipe.max_lr)
+    schedule = build_schedule(optimiser, recipe, steps)
+    rates = []
+    for _ in range(steps):
+        rates.append(float(schedule.get_last_lr()[0]))
+        optimiser.step()
+        schedule.step()
+    return rates
 
 
 def resume(work: Keeping, parts: dict[str, Any]) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from benchmark.core import results
-from benchmark.core.cells import Project
+from benchmark.core.cells import Project, split_files
 from benchmark.report.drawing import (
     ARROWS,
     LINES,
@@ -100,7 +100,7 @@ def drawings(project: Project, known: Known) -> Iterator[Drawing]:
         yield Drawing(
             f"{backbone}_heat_maps",
             (explainers,),
-            {"evaluation": results.split_path("evaluation"), **maps},
+            split_files("evaluation") | maps,
             partial(draw_heat_maps, backbone, explainers, shown),
         )
     yield from ablation_drawings(project, known)

@@ -135,7 +135,7 @@ def test_whole_metric(
     def ours() -> Any:
         view = scoring.View("corrected", [ROAD()], native.cpu().numpy())
         seeds, blocks = list(range(count)), scoring.blocks(split, [view]).values()
-        return list(scoring.score([view], lite0, split, seeds, 32, blocks))
+        return list(scoring.score_blocks([view], lite0, split, seeds, 32, blocks))
 
     def theirs() -> None:
         for order in (ROADMostRelevantFirst, ROADLeastRelevantFirst):

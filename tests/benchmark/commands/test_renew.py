@@ -87,20 +87,32 @@ def test_a_refactoring_renews_and_a_change_does_not(trained: Path, tmp_path: Pat
         done = run_module(folder, "benchmark", "renew", name)
         assert "20 steps differ by 0.0e+00" in done.stdout, done.stderr
     records = json.loads((folder / "results" / "states" / CNN / "keys.json").read_text())
-    proof = {"from": before, "to": after, "steps": 20, "difference": 0.0}
-    assert records["ttame"]["renewed"] == [proof]
+    (proof,) = records["ttame"]["renewed"]
+    assert proof | {"from": before, "to": after, "steps": 20, "difference": 0.0} == proof
     stamp = (folder / "results" / "states" / CNN / "ttame.safetensors").stat().st_mtime_ns
     for stage in ("train", "ablate"):
         done = run_module(folder, f"benchmark.{stage}", CNN)
         assert "training" not in done.stderr, done.stderr
     path = folder / "results" / "states" / CNN / "ttame.safetensors"
     assert path.stat().st_mtime_ns == stamp
+    edit(folder, "    trainee.eval()\n", "    trainee.train(mode=False)\n")
+    done = run_module(folder, "benchmark", "renew", NAME)
+    assert "training.py is not committed: expected the code of a commit" in done.stderr
+    commit(folder)
+    assert "20 steps differ by" in run_module(folder, "benchmark", "renew", NAME).stdout
     edit(folder, "lr=recipe.max_lr", "lr=1.01 * recipe.max_lr")
+    commit(folder)
     done = run_module(folder, "benchmark", "renew", NAME)
     assert done.returncode == 1
     assert "optimiser has other settings" in done.stderr
     edit(folder, "lr=1.01 * recipe.max_lr", "lr=recipe.max_lr")
+    edit(folder, "cycle_momentum=False", "cycle_momentum=False, pct_start=0.25")
+    commit(folder)
+    done = run_module(folder, "benchmark", "renew", NAME)
+    assert "optimiser has other settings" in done.stderr
+    edit(folder, ", pct_start=0.25", "")
     edit(folder, 'losses["loss"]).backward()', '(1.01 * losses["loss"])).backward()')
+    commit(folder)
     done = run_module(folder, "benchmark", "renew", NAME)
     assert done.returncode == 1
     assert "the change is no refactoring" in done.stderr

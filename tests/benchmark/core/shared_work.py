@@ -34,12 +34,7 @@ def main(out: Path) -> None:
     work.forget()
     for name, explainer in (("ttame", trained), ("gradcam", GradCAM(backbone))):
         work = Unfinished("explain", Key(name, ""))
-        pieces = work.pieces(
-            explaining.piece_names(split, 4),
-            lambda batch, explainer=explainer: explaining.explain_batch(
-                explainer, split.images(batch), count_nan=False
-            ),
-        )
+        pieces = explaining.explain(explainer, split, work, batch_size=4, count_nan=False)
         assert explaining.cost_of(explainer, pieces)["images_forward"] == 1
         maps[name] = explaining.joined_maps(pieces)
         work.forget()
@@ -47,12 +42,7 @@ def main(out: Path) -> None:
     views.append(scoring.View("reference", [Confidence([50])], maps["gradcam"][:9]))
     scoring.PERTURBED = 16  # several blocks for two processes to share
     work = Unfinished("evaluate", Key("", ""))
-    seeds = list(range(len(split)))
-    pieces = work.streamed(
-        scoring.blocks(split, views),
-        lambda todo: scoring.score(views, backbone, split, seeds, 32, todo.values()),
-    )
-    tables = [scoring.joined_scores(pieces, backbone, number) for number in range(2)]
+    tables = scoring.score(views, backbone, split, work, seed=0, batch_size=32)
     work.forget()
     if processes.first():
         save_file(dict(trained.attention.state_dict()), out / "state.safetensors")

@@ -217,7 +217,7 @@ EDITS: dict[str, tuple[Any, dict[str, Any]]] = {
         stages("train", {CNN: ("ttame",)}, "parameters")
         | explained({CNN: ("ttame",)}, "parameters")
         | stages("variants", STATES, "parameters") | stages("ablate", STUDY, "parameters")),
-    "the order of explainers": (parameter("tables", "resamples", 3), {}),
+    "the bootstrap": (parameter("tables", "resamples", 3), {}),
     "the seed": (parameter("seed", 1), {
         "images": {"splits": ["parameters"]}}
         | stages("train", TTAME, "parameters")

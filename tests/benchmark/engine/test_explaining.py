@@ -27,10 +27,8 @@ def explain(
     explainer: Explainer, split: Split, size: int, key: str, *, count_nan: bool = False
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """The maps of a split, kept under a key, and their cost."""
-    pieces = Unfinished("explain", Key(key, "")).pieces(
-        explaining.piece_names(split, size),
-        lambda batch: explaining.explain_batch(explainer, split.images(batch), count_nan=count_nan),
-    )
+    work = Unfinished("explain", Key(key, ""))
+    pieces = explaining.explain(explainer, split, work, batch_size=size, count_nan=count_nan)
     return explaining.joined_maps(pieces), explaining.cost_of(explainer, pieces)
 
 

@@ -1,5 +1,6 @@
 """Scoring: one row an image and value, whatever the batches, the order and the images beside."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ def score_views(
     views: list[scoring.View], backbone: Backbone, split: Split, seeds: list[int], batch_size: int
 ) -> list[pd.DataFrame]:
     blocks = scoring.blocks(split, views).values()
-    pieces = list(scoring.score(views, backbone, split, seeds, batch_size, blocks))
+    pieces = list(scoring.score_blocks(views, backbone, split, seeds, batch_size, blocks))
     return [scoring.joined_scores(pieces, backbone, number) for number in range(len(views))]
 
 
@@ -112,6 +113,16 @@ def test_order_changes_nothing(tiny: Backbone, make_split: MakeSplit, maps: np.n
     equal(score(tiny, split, maps, SEEDS), turned)
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """MKL has other kernels for the rows that are left over when threads share a small product."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("size", [1, 4, 32])
 def test_all_at_once_and_one_by_one_give_the_same_bytes(
     tiny: Backbone, make_split: MakeSplit, maps: np.ndarray, size: int
@@ -121,12 +132,42 @@ def test_all_at_once_and_one_by_one_give_the_same_bytes(
     whole = score(tiny, split, maps, SEEDS, size)
     for metric in suite():
         for i in range(9):
-            view = scoring.View("corrected", [metric], maps[[i]])
-            (alone,) = score_views([view], tiny, split.part(slice(i, i + 1)), [SEEDS[i]], size)
-            own = whole["metric"].isin(set(alone["metric"])) & (whole["image"] == split.ids[i])
-            pd.testing.assert_frame_equal(
-                whole[own].reset_index(drop=True), alone, check_exact=True
-            )
+            check_alone(whole, tiny, split, maps, SEEDS, i, metric, size)
+
+
+@pytest.mark.parametrize("name", ["lite0", "vit_sample"])
+def test_the_same_bytes_on_the_samples_networks(
+    name: str, request: pytest.FixtureRequest, photographs: tuple[Tensor, Tensor]
+) -> None:
+    """With as many threads as there are, in the sample's batches of 32."""
+    backbone = request.getfixturevalue(name)
+    split = Split(
+        pd.DataFrame({"id": ["a", "b"]}),
+        (photographs[0][:2] * 255).round().byte(),
+        torch.ones(2, 224, 224, dtype=torch.bool),
+        photographs[1][:2],
+    )
+    maps = np.random.default_rng(1).random((2, 7, 7), np.float32)
+    whole = score(backbone, split, maps, [1, 2], 32)
+    for metric, i in ((Confidence([100, 50]), 1), (ROAD([10, 90]), 0)):
+        check_alone(whole, backbone, split, maps, [1, 2], i, metric, 32)
+
+
+def check_alone(
+    whole: pd.DataFrame,
+    backbone: Backbone,
+    split: Split,
+    maps: np.ndarray,
+    seeds: list[int],
+    i: int,
+    metric: Metric,
+    size: int,
+) -> None:
+    """The scores of one image by one metric are those among all."""
+    view = scoring.View("corrected", [metric], maps[[i]])
+    (alone,) = score_views([view], backbone, split.part(slice(i, i + 1)), [seeds[i]], size)
+    own = whole["metric"].isin(set(alone["metric"])) & (whole["image"] == split.ids[i])
+    pd.testing.assert_frame_equal(whole[own].reset_index(drop=True), alone, check_exact=True)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7])
@@ -341,7 +382,7 @@ def test_goes_on_after_a_kill_without_repeating_images(
     def run(stop: int) -> list[pd.DataFrame]:
         def compute(todo: dict[str, slice]) -> object:
             for piece, block in zip(
-                scoring.score(views, cnn, split, seeds, 32, todo.values()),
+                scoring.score_blocks(views, cnn, split, seeds, 32, todo.values()),
                 todo.values(),
                 strict=True,
             ):
