@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help repro imagenet imagenette test slow status runtime runtime-compare speed distill lint types fresh profiles requirements clean
+.PHONY: help repro imagenet imagenette test slow kill status runtime runtime-compare speed distill lint types fresh profiles requirements clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -34,6 +34,9 @@ test: $(INSTALLED) ## the tests
 
 slow: $(INSTALLED) ## the tests that take minutes
 	python -m pytest -n auto --dist loadgroup -m slow
+
+kill: $(INSTALLED) ## kill the pipeline twenty times, and compare what comes of it (ten minutes)
+	BENCHMARK_KILL=1 python -m pytest tests/test_kill.py
 
 status: $(INSTALLED) ## which results are fresh, and why the others are not
 	python -m benchmark status

@@ -36,7 +36,7 @@ def main(params: Params, backbone: str) -> None:
         for name, why in due.items():
             cell, made = cells[name]
             work = Unfinished(f"train {cell.name}", made.key)
-            explainer, curve = settle_state(cell, params.seed, why, network, validation, work)
+            explainer, curve = obtain_state(cell, params.seed, why, network, validation, work)
             if processes.first():
                 state = explainer.attention.state_dict()
                 results.write_tensors(made.files[0], state, project.provenance(cell))
@@ -47,7 +47,7 @@ def main(params: Params, backbone: str) -> None:
         shelf.prune(every, results.CURVES / backbone)
 
 
-def settle_state(
+def obtain_state(
     cell: Cell,
     seed: int,
     why: list[str],

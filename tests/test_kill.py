@@ -63,6 +63,7 @@ def stage_of(process: "subprocess.Popen[bytes]") -> int | None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("BENCHMARK_KILL" not in os.environ, reason="ten minutes: make kill")
 def test_twenty_kills_change_no_byte(tmp_path: Path) -> None:
     """Ten times the stage, ten times DVC as well."""
     whole, torn = tmp_path / "whole", tmp_path / "torn"

@@ -30,7 +30,7 @@ from benchmark.core.history import read_git
 from benchmark.core.params import load
 from benchmark.core.stage import keep_freed_memory
 from benchmark.report import drawing
-from benchmark.report.figures import described
+from benchmark.report.figures import describe_explainers
 
 MACHINES = results.RUNTIME / "machines"
 """Figures of each machine, which are no stage's: other machines do not make them anew."""
@@ -181,7 +181,7 @@ def compare(revision: str, tolerance: float = TOLERANCE) -> list[Change]:
     if not found:
         raise ValueError(f"{path} here and {other} of {revision} have no explainer in common")
     suspects = [change for change in found if change.slower(tolerance)]
-    slower = [change for change in looked_at_again(suspects) if change.slower(tolerance)]
+    slower = [change for change in measure_again(suspects) if change.slower(tolerance)]
     faster = [change for change in found if change.faster(tolerance)]
     for title, rows in (("slower", slower), ("faster", faster)):
         if rows:
@@ -225,7 +225,7 @@ def changes(then: Figures, now: Figures) -> list[Change]:
     return found
 
 
-def looked_at_again(suspects: list[Change]) -> list[Change]:
+def measure_again(suspects: list[Change]) -> list[Change]:
     """Measured once more, each with the smaller of its two multiples."""
     if not suspects:
         return []
@@ -265,7 +265,7 @@ def over_commits(project: Project, found: dict[str, Figures]) -> Figure:
 
     Those of the largest batch; one line an explainer.
     """
-    cells = {b: described(project, b) for b in next(reversed(found.values()))}
+    cells = {b: describe_explainers(project, b) for b in next(reversed(found.values()))}
     present = {kind for table in cells.values() for kind in table["kind"]}
     kinds = [kind for kind in drawing.STYLES if kind in present]
     figure, axes = drawing.canvas(

@@ -27,7 +27,7 @@ from benchmark.core.params import Params
 from benchmark.data.splits import Split
 from benchmark.engine import scoring
 from benchmark.report.drawing import STYLES
-from benchmark.report.figures import described, read_medians
+from benchmark.report.figures import describe_explainers, read_medians
 from benchmark.report.printed import CAPTIONS
 from methods import Backbone
 from metrics import MODES, Perturbation
@@ -123,7 +123,7 @@ def cells_of(project: Project, backbone: str) -> list[Cell]:
             results.scores_path(backbone, own.explainer),
             own.explainer in trained,
         )
-        for own in described(project, backbone).itertuples()
+        for own in describe_explainers(project, backbone).itertuples()
     ]
 
 
@@ -135,7 +135,7 @@ def tables_of(project: Project, backbone: str) -> Iterator[Table]:
             yield as_table(backbone, caption, pd.read_csv(path, dtype=str).fillna(""))
     medians = read_medians().get(backbone)
     if medians:
-        labels = described(project, backbone).set_index("explainer")["label"]
+        labels = describe_explainers(project, backbone).set_index("explainer")["label"]
         yield as_table(backbone, "Runtime and memory", runtime_table(medians, labels))
 
 

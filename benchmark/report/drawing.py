@@ -138,7 +138,7 @@ def marker_of(kind: str) -> Line2D:
     return Line2D([], [], color=colour, marker=marker, ms=8, ls="", label=kind)
 
 
-def settle(figure: Figure) -> None:
+def fix_layout(figure: Figure) -> None:
     """Lay a figure out and keep the layout, so that what is drawn next can build on it."""
     FigureCanvasAgg(figure)
     figure.draw_without_rendering()

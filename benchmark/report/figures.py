@@ -33,7 +33,7 @@ from benchmark.report.drawing import (
     canvas,
     interval,
     marker_of,
-    settle,
+    fix_layout,
 )
 from benchmark.report.measures import Known
 
@@ -80,7 +80,7 @@ def drawings(project: Project, known: Known) -> Iterator[Drawing]:
     comparison = results.read_table(results.TABLES / "comparison.csv")
     similarity = results.read_table(results.TABLES / "randomisation.csv")
     for backbone in project.params.backbones:
-        explainers = described(project, backbone)
+        explainers = describe_explainers(project, backbone)
         table = ordered(comparison, backbone, explainers)
         shuffled = ordered(similarity, backbone, explainers)
         seconds = read_runtime(backbone)
@@ -129,7 +129,7 @@ def ablation_drawings(project: Project, known: Known) -> Iterator[Drawing]:
         yield Drawing(f"ablation_{question}", (own, means, each_seed), {}, draw)
 
 
-def described(project: Project, backbone: str) -> pd.DataFrame:
+def describe_explainers(project: Project, backbone: str) -> pd.DataFrame:
     """Explainer, label and kind of the cells of a backbone, those of a kind together."""
     facts = {cell.explainer: project.facts(cell.explainer) for cell in project.cells(backbone)}
     rows = [(name, own.label, own.kind) for name, own in facts.items()]
@@ -300,7 +300,7 @@ def quality_runtime(table: pd.DataFrame, seconds: pd.Series, known: Known) -> Fi
     handles += [Line2D([], [], color="0.45", lw=1, label="Pareto front")]
     handles += [Line2D([], [], color="0.45", ls=":", label="bare forward pass")]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
-    settle(figure)
+    fix_layout(figure)
     for axis, (rows, front) in zip(axes[0], drawn, strict=True):
         name_points(axis, rows, front, seconds["forward"])
     return figure

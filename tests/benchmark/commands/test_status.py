@@ -11,7 +11,7 @@ from benchmark import check, images
 from benchmark.commands import status
 from benchmark.core import results
 from benchmark.core.cells import Project
-from benchmark.core.store import Shelf
+from benchmark.core.store import Result, Shelf
 
 ROOT = Path(__file__).parents[3]
 
@@ -28,14 +28,17 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     images.main(loaded)
     project = Project(loaded)
     for cell in project.cells(CNN):
-        for folder, made in (
-            (results.MAPS, [project.maps(cell)]),
-            (results.SCORES, [project.scores(cell, m) for m in project.scored_metrics()]),
-        ):
-            for file in made[0].files:
-                results.write_text(file, cell.name)
-            Shelf(folder / CNN).record(made)
+        record(results.MAPS, cell.name, [project.maps(cell)])
+        scores = [project.scores(cell, metric) for metric in project.scored_metrics()]
+        record(results.SCORES, cell.name, scores)
     return tmp_path
+
+
+def record(folder: Path, text: str, made: list[Result]) -> None:
+    """Write made-up files of results of the CNN, and their keys."""
+    for file in made[0].files:
+        results.write_text(file, text)
+    Shelf(folder / CNN).record(made)
 
 
 def row(text: str, name: str) -> list[str]:

@@ -158,7 +158,7 @@ def test_figure_over_commits_has_every_explainer(
         [("cheap", "Cheap", "trained"), ("cam", "CAM", "CAM"), ("rise", "RISE", "perturbation")],
         columns=["explainer", "label", "kind"],
     )
-    monkeypatch.setattr(track, "described", lambda *_: kinds)
+    monkeypatch.setattr(track, "describe_explainers", lambda *_: kinds)
     figure = track.over_commits(None, {"abc": FIGURES, "now": changed(cam=(2.0, 2.0))})  # type: ignore[arg-type]
     assert len(figure.axes) == 3
     (line,) = figure.axes[1].lines

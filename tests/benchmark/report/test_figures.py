@@ -127,7 +127,7 @@ def test_explainers_of_a_kind_stand_together_in_the_order_of_the_parameters(
 ) -> None:
     kinds = {"b": "baseline", "a": "CAM", "c": "trained", "d": "CAM", "e": "other", "f": "CAM"}
     project = project_of(settings, kinds, but="f")
-    found = figures.described(project, "net")
+    found = figures.describe_explainers(project, "net")
     assert found["label"].tolist() == ["C", "A", "D", "B", "E"]
     assert found["kind"].tolist() == ["trained", "CAM", "CAM", "baseline", "other"]
     table = pd.DataFrame({"backbone": ["net", "net", "far"], "explainer": ["b", "c", "c"]})
