@@ -31,9 +31,9 @@ from benchmark.report.drawing import (
     WIDTH,
     Floats,
     canvas,
+    fix_layout,
     interval,
     marker_of,
-    fix_layout,
 )
 from benchmark.report.measures import Known
 
