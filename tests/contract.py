@@ -35,7 +35,16 @@ class Case:
     @cached_property
     def first(self) -> Tensor:
         """The maps of one instance, which several promises look at."""
-        return self.maps()
+        return self.watched[0]
+
+    @cached_property
+    def watched(self) -> tuple[Tensor, list[str], bool]:
+        """These maps, what the instance did not give back, and whether it left the images alone."""
+        explainer, given = self.build(), self.pixels.clone()
+        before = snapshot(self.backbone)
+        maps = explainer(self.pixels, self.targets)
+        untouched = torch.equal(self.pixels, given) and not self.pixels.requires_grad
+        return maps, differences(before, snapshot(self.backbone)), untouched
 
 
 def promise(kept: bool, case: Case, what: str) -> None:
@@ -87,12 +96,8 @@ def alone_as_in_a_batch(case: Case) -> None:
 
 
 def borrowed_state_goes_back(case: Case) -> None:
-    explainer, given = case.build(), case.pixels.clone()
-    before = snapshot(case.backbone)
-    explainer(case.pixels, case.targets)
-    changed = differences(before, snapshot(case.backbone))
+    _, changed, untouched = case.watched
     promise(not changed, case, f"it gives back what it borrows: {', '.join(changed)}")
-    untouched = torch.equal(case.pixels, given) and not case.pixels.requires_grad
     promise(untouched and case.pixels.grad is None, case, "images stay as they are")
 
 

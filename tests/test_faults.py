@@ -45,7 +45,7 @@ def scored(
 ) -> pd.DataFrame:
     """The scores of one view."""
     blocks = scoring.blocks(split, [view])
-    pieces = scoring.score([view], backbone, split, seeds, batch_size, blocks.values())
+    pieces = scoring.score_blocks([view], backbone, split, seeds, batch_size, blocks.values())
     return scoring.joined_scores(list(pieces), backbone)
 
 
@@ -108,10 +108,8 @@ def test_3_explained_and_scored_images_are_the_same_pixels(
             return []
 
     split, explainer = make_split("evaluation", 5), Watching(cnn)
-    pieces = Unfinished("explain", Key("", "")).pieces(
-        explaining.piece_names(split, 2),
-        lambda batch: explaining.explain_batch(explainer, split.images(batch), count_nan=False),
-    )
+    work = Unfinished("explain", Key("", ""))
+    pieces = explaining.explain(explainer, split, work, batch_size=2, count_nan=False)
     view = scoring.View("corrected", [Scored()], explaining.joined_maps(pieces))
     scored(view, cnn, split, [0] * 5, 3)
     assert sum(map(len, seen["scored"])) == 5

@@ -5,11 +5,13 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import yaml
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
+from torchvision.models import get_model_weights
 
 from benchmark.core.params import Backbone
 from methods import build_network
@@ -48,7 +50,8 @@ def suggest(name: str) -> Backbone:
     one of tokens the first norm of each of the last three blocks, as the paper has it for
     ViT-B-16. Where timm knows the stages of a network of grids, the grids are theirs, and a stage
     that ends later than the outermost module is taken instead: gates and position biases inside
-    the blocks give small grids too. The CAM layer is the deepest of them. Weights are random.
+    the blocks give small grids too. The CAM layer is the deepest of them. The weights are the
+    published ones, `none` (random) where there are none; what is looked at here has random ones.
 
     Raises:
         ValueError: an unknown network, or one with neither.
@@ -78,8 +81,16 @@ def suggest(name: str) -> Backbone:
             "choose its layers from named_modules()"
         )
     seen = {"size": size, "mean": tuple(told.get("mean", blank.mean))}
-    seen |= {"std": tuple(told.get("std", blank.std))}
+    seen |= {"std": tuple(told.get("std", blank.std)), "weights": published(blank, told)}
     return blank.model_copy(update=seen | found)
+
+
+def published(blank: Backbone, told: dict[str, Any]) -> str:
+    """What `weights` calls the published weights of a network; `none` if it has none."""
+    if blank.source == "torchvision":
+        names = [weights.name for weights in get_model_weights(blank.model)]
+        return str(names[0]) if names else "none"
+    return "pretrained" if told.get("url") or told.get("hf_hub_id") else "none"
 
 
 def trace(network: nn.Module, size: int) -> list[Fired]:

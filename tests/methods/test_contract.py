@@ -28,7 +28,7 @@ FAST: dict[str, dict[str, Any]] = {
 }
 """Settings that keep the test short; other explainers run with their defaults."""
 
-REAL = FAST | {"occlusion": {"window": 56, "stride": 56}}
+REAL = FAST | {"occlusion": {"window": 56, "stride": 56}, "rise": {"masks": 8}}
 """The same for networks that are not tiny."""
 
 SUPPORTED = [(n, family) for n in methods.names() for family in sorted(methods.load(n).families)]

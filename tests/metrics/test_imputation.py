@@ -321,6 +321,7 @@ print(hashlib.sha256(impute(images, removed).numpy().tobytes()).hexdigest())
 """
 
 
+@pytest.mark.slow
 def test_same_bytes_whether_just_compiled_or_from_the_cache(tmp_path: Path) -> None:
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     printed = [

@@ -63,6 +63,9 @@ def test_a_missing_explainer_is_named(load: str | None) -> None:
         catalogue.explainer_module("mine", load)
 
 
+pytestmark = pytest.mark.xdist_group("cells")
+"""One worker copies the suite, once."""
+
 # What follows runs on a copy of the suite with few cells, whose results are made up.
 
 EXPLAINERS = ("ttame", "gradcam", "gradcampp", "rise", "rollout")

@@ -1,21 +1,17 @@
 """A stage refuses wrong input with one line and a non-zero exit, and writes nothing."""
 
+import runpy
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from benchmark.core.memory import read_memory
 from benchmark.data.seeds import seed_of
 
 ROOT = Path(__file__).parents[3]
-
-
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", *arguments], cwd=folder, capture_output=True, text=True, check=False
-    )
+pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules.*:RuntimeWarning")
 
 
 @pytest.fixture
@@ -31,6 +27,18 @@ def change(folder: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
+
+
+def refused(command: list[str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """The line with which a stage ends; what SystemExit carries is printed and gives status 1."""
+    monkeypatch.setattr(sys, "argv", command)
+    read_memory.cache_clear()
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_module(command[0], run_name="__main__", alter_sys=True)
+    line = str(stopped.value.code)
+    assert line.startswith(f"{command[0].removeprefix('benchmark.')}: ")
+    assert "\n" not in line
+    return line
 
 
 @pytest.mark.parametrize(
@@ -75,27 +83,30 @@ def change(folder: Path, old: str, new: str) -> None:
     ],
 )
 def test_wrong_parameters(
-    folder: Path, old: str, new: str, command: list[str], message: str
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    old: str,
+    new: str,
+    command: list[str],
+    message: str,
 ) -> None:
     change(folder, old, new)
-    done = run(folder, *command)
-    assert done.returncode == 1
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert done.stdout == ""
+    monkeypatch.chdir(folder)
+    assert message in refused(command, monkeypatch)
+    assert capsys.readouterr() == ("", "")
     assert {p.name for p in folder.iterdir()} - {"work"} == {"data", "params.yaml"}
 
 
-def test_damaged_image(folder: Path) -> None:
+def test_damaged_image(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(ROOT / "data" / "sample", folder / "sample")
     change(folder, "folder: data/sample", "folder: sample")
     victim = folder / "sample" / "cutouts" / "food-fruit-banana.webp"
     victim = victim if victim.exists() else next((folder / "sample" / "cutouts").glob("*.webp"))
     victim.write_bytes(victim.read_bytes()[:200])
-    done = run(folder, "benchmark.images")
-    assert done.returncode == 1
-    assert f"damaged cut-out sample/cutouts/{victim.name}" in done.stderr
-    assert done.stderr.count("\n") == 1
+    monkeypatch.chdir(folder)
+    line = refused(["benchmark.images"], monkeypatch)
+    assert f"damaged cut-out sample/cutouts/{victim.name}" in line
     assert not (folder / "results").exists()
 
 

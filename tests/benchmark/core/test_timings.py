@@ -1,6 +1,7 @@
 """Timings: what is merged, whose machine the seconds are of, and the figures by hand."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -160,6 +161,8 @@ def test_the_name_of_the_host_is_no_matter() -> None:
     assert timings.processor({"cpu": {}, "machine": "arm64"}) == "arm64"
 
 
-def test_failing_benchmarks_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"test_nowhere.py failed with \d+: see the output above"):
-        timings.measure("test_nowhere.py")
+def test_failing_benchmarks_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "test_wrong.py").write_text("def test_wrong(benchmark): benchmark(int, 'a')\n")
+    monkeypatch.setattr(timings, "BENCHMARKS", tmp_path)
+    with pytest.raises(ValueError, match=r"test_wrong.py failed with 1: see the output above"):
+        timings.measure("test_wrong.py")

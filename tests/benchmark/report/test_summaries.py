@@ -267,6 +267,7 @@ def test_shipped_published_values_are_read(known: Known) -> None:
     assert not table.duplicated(summaries.KEY).any()
 
 
+@pytest.mark.slow
 def test_tables_are_rebuilt_without_torch(tmp_path: Path) -> None:
     """From the committed scores alone: the same bytes as the committed tables."""
     for name in ("scores", "cost", "delta", "randomisation", "ablation", "reported"):
