@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help repro imagenet imagenette test slow kill status runtime runtime-compare speed distill lint types fresh profiles requirements clean
+.PHONY: help repro imagenet imagenette test slow kill status runtime runtime-compare speed recognised distill lint types fresh profiles requirements clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -52,6 +52,10 @@ runtime-compare: $(INSTALLED) ## what became slower since a commit: make runtime
 speed: $(INSTALLED) ## compare with other libraries in one run, on an idle machine (ten minutes)
 	python -m benchmark speed
 	python -m benchmark readme
+
+recognised: $(INSTALLED) ## list anew which compositions the classifier names (minutes), then what depends on it
+	python data/sample/recognise.py
+	$(MAKE) repro
 
 distill: $(INSTALLED) ## train the sample's transformer anew (an hour), then everything that depends on it
 	python data/sample/distill.py

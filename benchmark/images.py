@@ -26,20 +26,12 @@ def main(params: Params) -> None:
 def make_splits(params: Params) -> "dict[str, Split | Listed]":
     """The splits by name, from where the parameters say."""
     from benchmark.data import compositions, photographs
-    from benchmark.engine.devices import device
-    from methods import build_backbone
 
     images = params.images
     if not isinstance(images, Compositions):
         return dict(photographs.make_splits(images.folder, resize=images.resize, size=images.size))
-    spec = params.backbones[images.classifier].spec
-    classifier = build_backbone(images.classifier, device=device(), **spec)
     counts = {name: getattr(images, name) for name in ("train", "validation", "evaluation")}
-    return dict(
-        compositions.make_splits(
-            images.folder, counts, classifier, seed=params.seed, size=images.size
-        )
-    )
+    return dict(compositions.make_splits(images.folder, counts, seed=params.seed, size=images.size))
 
 
 if __name__ == "__main__":

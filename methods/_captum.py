@@ -7,7 +7,7 @@ import torch
 from skimage.segmentation import slic
 from torch import Tensor
 
-from methods._base import Backbone, normalise
+from methods._base import normalise
 
 COMPACTNESS = 10.0
 """SLIC's balance of place against colour."""
@@ -28,11 +28,6 @@ def region_maps(attributions: Tensor) -> Tensor:
     A region that speaks against the class is less relevant than one without influence.
     """
     return normalise(attributions.detach()[:, 0].float())
-
-
-def mean_colour(backbone: Backbone, images: Tensor) -> Tensor:
-    """Images like `images` (B, 3, H, W), all of the mean colour of the training images."""
-    return backbone.mean.expand_as(images)
 
 
 def superpixels(image: Tensor, segments: int) -> Tensor:

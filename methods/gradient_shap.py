@@ -5,7 +5,7 @@ from captum.attr import GradientShap as CaptumGradientShap
 from torch import Tensor
 
 from methods._base import Backbone, Explainer, image_seeds, seeded
-from methods._captum import mean_colour, pixel_maps
+from methods._captum import pixel_maps
 
 
 class GradientShap(Explainer):
@@ -37,9 +37,8 @@ class GradientShap(Explainer):
         attributions = []
         for image, target, seed in zip(images, targets, image_seeds(images), strict=True):
             inputs = image.detach().clone()[None].requires_grad_()
-            blanks = torch.cat(
-                [torch.zeros_like(inputs), mean_colour(self.backbone, inputs)]
-            ).detach()
+            mean = self.backbone.mean.expand_as(inputs)
+            blanks = torch.cat([torch.zeros_like(inputs), mean]).detach()
             with seeded(seed ^ self._seed):
                 attributions.append(
                     self._attribute(inputs, blanks, n_samples=self._samples, target=int(target))

@@ -17,8 +17,10 @@ class IIA(Explainer):
     path scales the attention of the last block: (gradient * attention)^+ of every block, averaged
     over both paths and the heads, is rolled out (the gradient rollout of the paper).
 
-    The authors' code weights the inner gradients by the activation at b u instead of by u, and
-    takes trapezoids' end points; the paper's text is about the integral, and this is it.
+    The authors' code is not this integral. Of a CNN a minimum over an axis of one element makes its
+    inner path collapse: it is HiRes-CAM, summed along the outer path. Of a transformer the scaled
+    attention is a constant there, through which no gradient passes, and both paths have ten points,
+    the ends included.
 
     Args:
         backbone: the classifier.

@@ -5,19 +5,20 @@ from captum.attr import KernelShap as CaptumKernelShap
 from torch import Tensor
 
 from methods._base import Backbone, Explainer, image_seeds, seeded
-from methods._captum import mean_colour, region_maps, superpixels
+from methods._captum import region_maps, superpixels
+from methods._fill import SegmentFill, refuse, without_superpixels
 
 
 class KernelShap(Explainer):
     """Shapley values of superpixels, estimated by a weighted linear regression of the logit.
-
-    A superpixel that is left out has the mean colour.
 
     Args:
         backbone: the classifier.
         samples: coalitions of superpixels, each one image.
         segments: about so many superpixels (SLIC).
         seed: of the coalitions, together with the image.
+        fill: the colour of a superpixel that is left out: white in the authors' notebook on
+            ImageNet; one of methods._fill.Fill, or `segment` for its own mean.
         batch_size: images through the network at a time.
     """
 
@@ -33,6 +34,7 @@ class KernelShap(Explainer):
         samples: int = 500,
         segments: int = 49,
         seed: int = 0,
+        fill: SegmentFill = "white",
         batch_size: int = 32,
     ) -> None:
         super().__init__(backbone)
@@ -43,6 +45,8 @@ class KernelShap(Explainer):
             )
         self._samples = samples
         self._segments = segments
+        refuse(fill)
+        self._fill = fill
         self._seed = seed
         self._batch_size = batch_size
         self._attribute = CaptumKernelShap(backbone).attribute
@@ -51,13 +55,14 @@ class KernelShap(Explainer):
         """See Explainer: maps at the resolution of the image."""
         values = []
         for image, target, seed in zip(images, targets, image_seeds(images), strict=True):
+            labels = superpixels(image, self._segments)
             with torch.no_grad(), seeded(seed ^ self._seed):
                 values.append(
                     self._attribute(
                         image.detach()[None],
-                        baselines=mean_colour(self.backbone, image[None]),
+                        baselines=without_superpixels(self.backbone, image, labels, self._fill),
                         target=int(target),
-                        feature_mask=superpixels(image, self._segments)[None, None],
+                        feature_mask=labels[None, None],
                         n_samples=self._samples,
                         perturbations_per_eval=self._batch_size,
                     )

@@ -9,7 +9,8 @@ from captum.attr import Lime as CaptumLime
 from torch import Tensor
 
 from methods._base import Backbone, Explainer, image_seeds, seeded
-from methods._captum import mean_colour, region_maps, superpixels
+from methods._captum import region_maps, superpixels
+from methods._fill import SegmentFill, refuse, without_superpixels
 
 KERNEL_WIDTH = 0.25
 """Of the exponential kernel on the cosine distance, as in the authors' package."""
@@ -18,14 +19,15 @@ KERNEL_WIDTH = 0.25
 class Lime(Explainer):
     """Coefficients of superpixels in a local ridge regression of the logit.
 
-    Kernel, distance and regression (ridge, alpha 1) are those of the authors' package. A
-    superpixel that is left out has the mean colour.
+    Kernel, distance and regression (ridge, alpha 1) are those of the authors' package.
 
     Args:
         backbone: the classifier.
         samples: random choices of superpixels, each one image.
         segments: about so many superpixels (SLIC).
         seed: of the choices, together with the image.
+        fill: the colour of a superpixel that is left out: `segment` for its own mean, as in the
+            authors' package, or one of methods._fill.Fill.
         batch_size: images through the network at a time.
     """
 
@@ -41,6 +43,7 @@ class Lime(Explainer):
         samples: int = 500,
         segments: int = 49,
         seed: int = 0,
+        fill: SegmentFill = "segment",
         batch_size: int = 32,
     ) -> None:
         super().__init__(backbone)
@@ -51,6 +54,8 @@ class Lime(Explainer):
             )
         self._samples = samples
         self._segments = segments
+        refuse(fill)
+        self._fill = fill
         self._seed = seed
         self._batch_size = batch_size
         ridge = SkLearnRidge(alpha=1.0)
@@ -60,13 +65,14 @@ class Lime(Explainer):
         """See Explainer: maps at the resolution of the image."""
         values = []
         for image, target, seed in zip(images, targets, image_seeds(images), strict=True):
+            labels = superpixels(image, self._segments)
             with torch.no_grad(), seeded(seed ^ self._seed):
                 values.append(
                     self._attribute(
                         image.detach()[None],
-                        baselines=mean_colour(self.backbone, image[None]),
+                        baselines=without_superpixels(self.backbone, image, labels, self._fill),
                         target=int(target),
-                        feature_mask=superpixels(image, self._segments)[None, None],
+                        feature_mask=labels[None, None],
                         n_samples=self._samples,
                         perturbations_per_eval=self._batch_size,
                     )

@@ -5,16 +5,18 @@ from captum.attr import Occlusion as CaptumOcclusion
 from torch import Tensor
 
 from methods._base import Backbone, Explainer
-from methods._captum import mean_colour, region_maps
+from methods._captum import region_maps
+from methods._fill import Fill, colour_of
 
 
 class Occlusion(Explainer):
-    """The drop of the logit under a square of the mean colour, a mean over the squares of a pixel.
+    """The drop of the logit under a grey square, a mean over the squares of a pixel.
 
     Args:
         backbone: the classifier.
         window: side of the square, in pixels; a seventh of the image if None.
         stride: from one square to the next, in pixels; half the window if None.
+        fill: the colour of the square; the authors' grey is the mean.
         batch_size: occluded images through the network at a time.
     """
 
@@ -29,6 +31,7 @@ class Occlusion(Explainer):
         *,
         window: int | None = None,
         stride: int | None = None,
+        fill: Fill = "mean",
         batch_size: int = 32,
     ) -> None:
         super().__init__(backbone)
@@ -39,6 +42,7 @@ class Occlusion(Explainer):
                 f"window is {self._window}, stride {self._stride}, batch_size {batch_size}: "
                 f"expected 1 <= stride <= window <= {backbone.size}, and at least 1"
             )
+        self._colour = colour_of(backbone, fill)
         self._batch_size = batch_size
         self._attribute = CaptumOcclusion(backbone).attribute
 
@@ -50,7 +54,7 @@ class Occlusion(Explainer):
                     image,
                     sliding_window_shapes=(3, self._window, self._window),
                     strides=(3, self._stride, self._stride),
-                    baselines=mean_colour(self.backbone, image),
+                    baselines=self._colour.expand_as(image),
                     target=int(target),
                     perturbations_per_eval=self._batch_size,
                 )

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from methods._base import Backbone, Explainer, normalise
+from methods._fill import Fill, colour_of
 
 
 class RISE(Explainer):
@@ -21,6 +22,8 @@ class RISE(Explainer):
         seed: of the masks.
         batch_size: masked images through the network at a time.
         scores: what weights a mask: `probabilities`, or `logits` as in the T-TAME reference.
+        fill: the colour under a mask; its authors, and the T-TAME reference, multiply normalised
+            images, which is the mean.
     """
 
     label = "RISE"
@@ -38,6 +41,7 @@ class RISE(Explainer):
         seed: int = 0,
         batch_size: int = 32,
         scores: Literal["probabilities", "logits"] = "probabilities",
+        fill: Fill = "mean",
     ) -> None:
         super().__init__(backbone)
         if masks < 1 or cells < 1 or not 0 < probability < 1:
@@ -53,6 +57,7 @@ class RISE(Explainer):
         self._probability = probability
         self._batch_size = batch_size
         self._scores = scores
+        self._colour = colour_of(backbone, fill)
 
     def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps at the resolution of the image."""
@@ -60,7 +65,8 @@ class RISE(Explainer):
         for start in range(0, len(self._grids), self._batch_size):
             masks = self.masks(start, start + self._batch_size, images.shape[-2:]).to(images.device)
             for index, target in enumerate(targets.tolist()):
-                scores = self._score(images[index] * masks[:, None])[:, target]
+                masked = torch.lerp(self._colour, images[index], masks[:, None])
+                scores = self._score(masked)[:, target]
                 sums[index] += torch.einsum("n,nhw->hw", scores, masks)
         return normalise((sums / (len(self._grids) * self._probability)).float())
 

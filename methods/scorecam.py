@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from methods._base import Backbone, Explainer, normalise
+from methods._fill import Fill, colour_of
 
 
 class ScoreCAM(Explainer):
@@ -20,6 +21,8 @@ class ScoreCAM(Explainer):
         layer: the module whose channels are used; the backbone's CAM layer if None.
         channels: use only so many, those with the largest range in the image; all if None, which
             is the method. For demonstrations.
+        fill: the colour under a map; its authors, and the T-TAME reference, multiply normalised
+            images, which is the mean.
         batch_size: masked images through the network at a time.
     """
 
@@ -34,6 +37,7 @@ class ScoreCAM(Explainer):
         *,
         layer: str | None = None,
         channels: int | None = None,
+        fill: Fill = "mean",
         batch_size: int = 16,
     ) -> None:
         super().__init__(backbone)
@@ -45,6 +49,7 @@ class ScoreCAM(Explainer):
         self._layer = layer or backbone.cam_layer
         backbone.layer(self._layer)
         self._channels = channels
+        self._colour = colour_of(backbone, fill)
         self._batch_size = batch_size
 
     def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
@@ -52,7 +57,7 @@ class ScoreCAM(Explainer):
         with torch.no_grad():
             with self.backbone.tap([self._layer]) as outputs:
                 self.backbone(images)
-            features = self.backbone.grid(outputs[self._layer])
+            features = self.backbone.grid(outputs[self._layer]).float()
             maps = [
                 self._weighted(image, own, int(target))
                 for image, own, target in zip(images, features, targets, strict=True)
@@ -67,10 +72,11 @@ class ScoreCAM(Explainer):
         alive = (features.amax(dim=(1, 2)) > features.amin(dim=(1, 2))).nonzero()[:, 0]
         logits = torch.empty(len(features), device=features.device)
         if len(alive) < len(features):
-            logits[:] = self.backbone(torch.zeros_like(image)[None])[0, target]
+            logits[:] = self.backbone(self._colour.expand(1, *image.shape))[0, target]
         for chosen in alive.split(self._batch_size):
-            masked = image * masks(features[chosen], image.shape[1:])[:, None]
-            logits[chosen] = self.backbone(masked)[:, target]
+            shares = masks(features[chosen], image.shape[1:])[:, None]
+            masked = torch.lerp(self._colour, image, shares)
+            logits[chosen] = self.backbone(masked)[:, target].float()
         return torch.einsum("c,chw->hw", logits.softmax(dim=0), features)
 
 

@@ -141,7 +141,7 @@ def test_4_rise_weighs_masks_by_probabilities(
                 network, name="shifted", mean=[0.5] * 3, std=[0.5] * 3, size=32, classes=5,
                 taps=["network.2"], cam_layer="network.2",
             )  # fmt: skip
-            explainer = RISE(backbone, masks=40, scores=scores)  # type: ignore[arg-type]
+            explainer = RISE(backbone, masks=40, scores=scores, fill="black")  # type: ignore[arg-type]
             maps.append(explainer(pixels, targets))
         found[scores] = float((maps[0] - maps[1]).abs().max())
     assert found["probabilities"] < 1e-4

@@ -6,6 +6,7 @@ The authors' files are Lightning checkpoints: `state_dict` holds the attention m
 
 import pickle
 import re
+import sys
 from pathlib import Path
 
 import torch
@@ -26,23 +27,30 @@ def main(params: Params, backbone: str, explainer: str, checkpoint: str, state: 
     """Write the file `state`, for an explainer on a backbone, from the file `checkpoint`.
 
     Raises:
-        ValueError: the checkpoint cannot be used, see `read`, or does not fit the explainer.
+        ValueError: the checkpoint cannot be used, see `read_state` and `mechanism_of`, or does not
+            fit the explainer.
     """
     refuse_unknown("backbone", [backbone], params.backbones)
     refuse_unknown("explainer", [explainer], params.explainers)
     cell = params.cell(backbone, explainer)
     network = build_backbone(backbone, device=device(), **params.backbones[backbone].spec)
     trainable = build_trainable(cell.load or explainer, network, cell.settings)
-    trainable.adopt(read(Path(checkpoint)), checkpoint)
+    released = read_state(Path(checkpoint))
+    trainable.adopt(mechanism_of(released, checkpoint), checkpoint)
     results.write_tensors(Path(state), trainable.attention.state_dict())
+    if drifted := count_drifted(released):
+        print(
+            f"convert: {checkpoint} was trained beside a network in train mode, whose {drifted} "
+            f"batch norms drifted; the {backbone} explained here has the published statistics",
+            file=sys.stderr,
+        )
 
 
-def read(path: Path) -> dict[str, Tensor]:
-    """The attention mechanism of a Lightning checkpoint, by the names of its modules.
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The state of a Lightning checkpoint: the attention mechanism and the classifier.
 
     Raises:
-        ValueError: missing or truncated, holding more than tensors and plain values, or without
-            an attention mechanism.
+        ValueError: missing or truncated, holding more than tensors and plain values, or no state.
     """
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
@@ -59,6 +67,23 @@ def read(path: Path) -> dict[str, Tensor]:
     state = saved.get("state_dict") if isinstance(saved, dict) else None
     if not isinstance(state, dict):
         raise ValueError(f"checkpoint {path} has no state_dict: expected a Lightning checkpoint")
+    return state
+
+
+def count_drifted(state: dict[str, Tensor]) -> int:
+    """How many batch norms of the classifier have counted batches: in eval mode they count none."""
+    return sum(
+        key.endswith("num_batches_tracked") and not MECHANISM.search(key) and int(tensor) > 0
+        for key, tensor in state.items()
+    )
+
+
+def mechanism_of(state: dict[str, Tensor], path: Path | str) -> dict[str, Tensor]:
+    """The attention mechanism of a checkpoint's state, by the names of its modules.
+
+    Raises:
+        ValueError: there is none in the state, which came from `path`.
+    """
     found = {key: MECHANISM.search(key) for key in state}
     mechanism = {match[1]: state[key] for key, match in found.items() if match}
     if not mechanism:

@@ -161,14 +161,13 @@ class Project:
         """The images of all splits."""
         images = self.params.images
         modules = [f"benchmark.data.{images.source}"]
-        backbone = images.classifier if isinstance(images, Compositions) else None
         names = ("train", "validation", "evaluation")
-        listed = ("cutouts",) if isinstance(images, Compositions) else names
+        listed = ("cutouts", "recognised") if isinstance(images, Compositions) else names
         lists = {name: images.folder / f"{name}.csv" for name in listed}
         written = [
             path(n) for n in names for path in (results.split_path, results.split_table_path)
         ]
-        key = self.key(modules, [self.params.seed, images], lists, backbone)
+        key = self.key(modules, [self.params.seed, images], lists)
         return Result("splits", key, tuple(written))
 
     def state(self, cell: Cell) -> Result:

@@ -21,13 +21,12 @@ class Section(BaseModel):
 class Compositions(Section):
     """The sample: cut-outs of `folder` on generated backgrounds.
 
-    `classifier` is the backbone that has to name the object of every validation and evaluation
-    image. `train`, `validation` and `evaluation` are numbers of images.
+    `train`, `validation` and `evaluation` are numbers of images; the held-out ones are taken from
+    those that `folder`/recognised.csv lists.
     """
 
     source: Literal["compositions"]
     folder: Path
-    classifier: str
     size: Positive
     train: Positive
     validation: Positive
@@ -266,8 +265,6 @@ class Params(Section):
                     f"ablation: {baselines} variants on {name} have no question: expected one, the "
                     "baseline"
                 )
-        if isinstance(self.images, Compositions):
-            refuse_unknown("images.classifier", [self.images.classifier], self.backbones)
         return self
 
     def cell(self, backbone: str, explainer: str) -> Cell:

@@ -44,8 +44,8 @@ def measure(*tests: str) -> Raw:
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
         command += [name if name.startswith("-") else str(BENCHMARKS / name) for name in tests]
         command += ["--benchmark-only", f"--benchmark-json={written}"]
-        # what a pytest that runs this one has told its workers: a worker of xdist times nothing
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+        # what a pytest that runs this one tells its workers: a worker of xdist times nothing
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_XDIST")}
         ran = subprocess.run(command, check=False, env=environment)
         if ran.returncode != 0:
             raise ValueError(

@@ -3,10 +3,9 @@
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Never
 
 import numpy as np
 import pandas as pd
@@ -17,14 +16,10 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from benchmark.data.seeds import seed_of
-from benchmark.data.splits import Split, as_pixels
-from methods import Backbone
+from benchmark.data.splits import Split
 
-CANDIDATES = 32
-"""Compositions made and classified at a time."""
-
-MAX_TRIES = 20
-"""Compositions tried for each image wanted before a classifier is held to be wrong."""
+RECOGNISED = "recognised.csv"
+"""Lists the held-out compositions whose object the classifier names: split, seed, size, number."""
 
 LONGER_SIDE = (0.4, 0.75)
 """The object's longer side as a share of the image's, drawn uniformly."""
@@ -236,89 +231,74 @@ BACKGROUNDS: dict[str, Callable[[Generator, int], NDArray[np.float32]]] = {
 """Kinds of background: (generator, side) to an image (H, W, 3) in [0, 1]."""
 
 
-def make_splits(
-    folder: Path, counts: dict[str, int], classifier: Backbone, *, seed: int, size: int
-) -> dict[str, Split]:
+def make_splits(folder: Path, counts: dict[str, int], *, seed: int, size: int) -> dict[str, Split]:
     """The splits of the sample, by name.
 
     Args:
         folder: of the cut-outs.
         counts: how many images of each split.
-        classifier: has to name the object of every held-out image.
         seed: of all compositions.
         size: side of the images, in pixels.
 
     Raises:
-        ValueError: damaged cut-outs, or a classifier that hardly ever names the object.
+        ValueError: damaged cut-outs, or more held-out images than are listed.
     """
     cutouts = load_cutouts(folder)
+    numbers = {name: chosen(folder, name, count, seed, size) for name, count in counts.items()}
     splits = {}
     with tqdm(total=sum(counts.values()), desc="images", unit="image", disable=None) as progress:
-        for name, count in counts.items():
-            splits[name] = make_split(
-                name, count, cutouts, classifier, seed=seed, size=size, progress=progress
-            )
+        for name, own in numbers.items():
+            made = []
+            for number in own:
+                made.append(compose_numbered(name, number, cutouts, seed, size))
+                progress.update()
+            splits[name] = as_split([f"{name}-{number:05d}" for number in own], made)
     refuse_repeats(splits)
     return splits
 
 
-def make_split(
-    name: str,
-    count: int,
-    cutouts: list[Cutout],
-    classifier: Backbone,
-    *,
-    seed: int,
-    size: int,
-    progress: "tqdm[Never]",
-) -> Split:
-    """The first `count` compositions of a split.
+def chosen(folder: Path, name: str, count: int, seed: int, size: int) -> list[int]:
+    """The numbers of the first `count` compositions of a split.
 
-    Held-out splits take only compositions whose object the classifier names; training takes all.
+    Training takes all there are; held-out splits those on which the classifier names the object, as
+    `folder`/recognised.csv lists them: asked anew, it could answer otherwise on another processor.
 
     Raises:
-        ValueError: the classifier hardly ever names the object.
+        ValueError: the list has fewer of this seed and size.
     """
-    compositions = candidates(name, cutouts, seed, size)
-    rows: list[dict[str, object]] = []
-    kept: list[Composition] = []
-    tried = 0
-    while len(kept) < count:
-        if tried >= MAX_TRIES * count:
-            raise ValueError(
-                f"{classifier.name} names the object on {len(kept)} of {tried} compositions: "
-                f"expected {count} for {name}, check its weights and preprocessing"
-            )
-        tried += CANDIDATES
-        block = [next(compositions) for _ in range(CANDIDATES)]
-        pixels = torch.from_numpy(np.stack([c.pixels for _, c in block]))
-        predictions = classifier.predict(as_pixels(pixels).to(classifier.device))
-        for (index, composition), named in zip(block, predictions.tolist(), strict=True):
-            wrong = named != composition.class_index
-            if (name != "train" and wrong) or len(kept) == count:
-                continue
-            kept.append(composition)
-            rows.append({"id": f"{name}-{index:05d}"} | composition.provenance())
-            progress.update()
+    if name == "train":
+        return list(range(count))
+    path = folder / RECOGNISED
+    table = pd.read_csv(path)
+    own = table[(table["split"] == name) & (table["seed"] == seed) & (table["size"] == size)]
+    if len(own) < count:
+        raise ValueError(
+            f"{path} lists {len(own)} images of {name} for seed {seed} and size {size}: expected "
+            f"{count}, set images.{name} lower or list more (data/sample/recognise.py)"
+        )
+    numbers: list[int] = own["number"].head(count).tolist()
+    return numbers
+
+
+def compose_numbered(
+    name: str, number: int, cutouts: list[Cutout], seed: int, size: int
+) -> Composition:
+    """The composition of a number, of endless ones: each object once, in a new order, again."""
+    first = number - number % len(cutouts)
+    order = np.random.default_rng(seed_of(seed, name, "order", first)).permutation(len(cutouts))
+    rng = np.random.default_rng(seed_of(seed, name, number))
+    return compose(cutouts[order[number - first]], rng, size)
+
+
+def as_split(ids: list[str], made: list[Composition]) -> Split:
+    """Compositions as a split."""
+    rows = [{"id": name} | one.provenance() for name, one in zip(ids, made, strict=True)]
     return Split(
         table=pd.DataFrame(rows),
-        pixels=torch.from_numpy(np.stack([c.pixels for c in kept])),
-        objects=torch.from_numpy(np.stack([c.mask for c in kept])),
-        labels=torch.tensor([c.class_index for c in kept]),
+        pixels=torch.from_numpy(np.stack([one.pixels for one in made])),
+        objects=torch.from_numpy(np.stack([one.mask for one in made])),
+        labels=torch.tensor([one.class_index for one in made]),
     )
-
-
-def candidates(
-    name: str, cutouts: list[Cutout], seed: int, size: int
-) -> Iterator[tuple[int, Composition]]:
-    """Endless compositions of a split, numbered: every object once, in a new order, again."""
-    index = 0
-    while True:
-        order = np.random.default_rng(seed_of(seed, name, "order", index))
-        for which in order.permutation(len(cutouts)):
-            rng = np.random.default_rng(seed_of(seed, name, index))
-            yield index, compose(cutouts[which], rng, size)
-            index += 1
 
 
 def refuse_repeats(splits: dict[str, Split]) -> None:

@@ -109,7 +109,7 @@ def printed_tables(
         "ablation": ablation_table(own["ablation"], known, variants),
         "delta": delta_table(own["delta"], known, labels),
         "randomisation": randomisation_table(own["randomisation"], labels),
-        "reported": reported_table(comparison, known, labels),
+        "reported": reported_table(own["reported"], known, labels),
     }
 
 
@@ -231,9 +231,9 @@ def randomisation_table(table: pd.DataFrame, labels: dict[str, str]) -> pd.DataF
 
 
 def reported_table(table: pd.DataFrame, known: Known, labels: dict[str, str]) -> pd.DataFrame:
-    """Published values beside this suite's, a row a value; empty where none is known."""
+    """Published values beside this suite's, a row a value; no difference of what is not alike."""
     rows = []
-    for _, row in table[table["reported"].notna()].iterrows():
+    for _, row in table.iterrows():
         c = column(row["metric"], None if np.isnan(row["level"]) else row["level"], known)
         rows.append(
             {
@@ -241,7 +241,7 @@ def reported_table(table: pd.DataFrame, known: Known, labels: dict[str, str]) ->
                 "Measure": c.heading,
                 "Here": Entry(c.text(row["value"]), c.entry(row).interval),
                 "Reported": Entry(c.text(row["reported"])),
-                "Difference": Entry(f"{row['difference']:+.1f}"),
+                "Difference": Entry(f"{row['difference']:+.1f}" if row["like_for_like"] else ""),
                 "Source": row["source"],
             }
         )

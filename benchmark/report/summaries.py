@@ -23,8 +23,8 @@ KEY = ["backbone", "explainer", "metric", "level"]
 LONG_COLUMNS = [*KEY, "value", "low", "high", "n", "best", "separated"]
 """The long form; `best` and `separated` as in statistics.against_best."""
 
-REPORTED_COLUMNS = [*KEY, "value", "source"]
-"""Published values, see results/reported/."""
+REPORTED_COLUMNS = [*KEY, "value", "like_for_like", "source"]
+"""Published values, see results/reported/; of the same network and protocol, or not."""
 
 PAIRED = {name for names in RANKED for name in names.split("+")}
 """The measures by which explainers are compared in pairs."""
@@ -36,7 +36,7 @@ UNCHANGED = 0.9
 def long_forms(project: Project, known: Known) -> dict[str, pd.DataFrame]:
     """Every table as programs read it, by name, from the stored scores.
 
-    comparison, pairs, ranks, delta, randomisation, ablation and ablation_seeds.
+    comparison, reported, pairs, ranks, delta, randomisation, ablation and ablation_seeds.
     """
     params, cells = project.params, project.all_cells()
     scores = [results.read_scores(results.scores_path(c.backbone, c.explainer)) for c in cells]
@@ -44,7 +44,6 @@ def long_forms(project: Project, known: Known) -> dict[str, pd.DataFrame]:
     costs = [read_cost(c.backbone, c.explainer) for c in cells]
     comparison = pd.concat([comparison, *costs], ignore_index=True)[LONG_COLUMNS]
     published = read_reported(params.code / results.REPORTED, known)
-    comparison = with_reported(comparison, published)
     good = {name: measure_of(name, known).higher_is_better for name in scored_names(comparison)}
     names = averaged(known)
     paired = by_backbone(scores, names, lambda t: pairs(chosen(t), params.tables, params.seed))
@@ -53,8 +52,8 @@ def long_forms(project: Project, known: Known) -> dict[str, pd.DataFrame]:
         [results.read_table(results.delta_path(c.backbone, c.explainer)) for c in cells]
     )
     similarity = marked(randomisation(project))
-    long = {"comparison": comparison, "pairs": paired, "ranks": ranked, "delta": delta}
-    long["randomisation"] = similarity
+    long = {"comparison": comparison, "reported": beside_reported(comparison, published)}
+    long |= {"pairs": paired, "ranks": ranked, "delta": delta, "randomisation": similarity}
     long["ablation"], long["ablation_seeds"] = ablated(project, known)
     return long
 
@@ -165,7 +164,7 @@ def read_reported(folder: Path, known: Known) -> pd.DataFrame:
 
     Raises:
         ValueError: a file with other columns than REPORTED_COLUMNS, an unknown measure, a value
-            without a source.
+            without a source or twice of one, a `like_for_like` that is neither true nor false.
     """
     parts = [pd.DataFrame(columns=REPORTED_COLUMNS)]
     for path in sorted(folder.glob("*.csv")):
@@ -180,17 +179,32 @@ def read_reported(folder: Path, known: Known) -> pd.DataFrame:
             )
         if table["source"].isna().any():
             raise ValueError(f"{path} has a value without a source: expected where it came from")
+        wrong = [value for value in table["like_for_like"] if value not in (True, False)]
+        if wrong:
+            raise ValueError(f"{path} has like_for_like {wrong[0]!r}: expected true or false")
+        if table.duplicated([*KEY, "source"]).any():
+            row = table[table.duplicated([*KEY, "source"])].iloc[0]
+            raise ValueError(
+                f"{path} has {row['metric']} at {row['level']} of {row['explainer']} twice from "
+                "one source: expected once, remove one"
+            )
         parts.append(table)
     return pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
 
 
-def with_reported(table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
-    """A long form with the columns reported, difference (value - reported) and source."""
+def beside_reported(table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a long form for which values were published, one for each source.
+
+    Returns:
+        the long form with the columns reported, difference (value - reported; of what is alike),
+        like_for_like and source.
+    """
     published = published.rename(columns={"value": "reported"})
     numbers = published.astype({"level": float, "reported": float})
-    table = table.merge(numbers, on=KEY, how="left", validate="one_to_one")
-    table.insert(len(LONG_COLUMNS) + 1, "difference", table["value"] - table["reported"])
-    return table
+    both = table.merge(numbers, on=KEY, how="inner", validate="one_to_many")
+    difference = (both["value"] - both["reported"]).where(both["like_for_like"].astype(bool))
+    both.insert(len(LONG_COLUMNS) + 1, "difference", difference)
+    return both
 
 
 def ablated(project: Project, known: Known) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -23,7 +23,7 @@ from benchmark.core import results
 from benchmark.core.params import Params
 from benchmark.core.stage import run
 from benchmark.core.store import Key, Unfinished, digest_json
-from benchmark.data.compositions import Cutout, candidates, load_cutouts
+from benchmark.data.compositions import Composition, Cutout, compose_numbered, load_cutouts
 from benchmark.data.seeds import seed_of
 from benchmark.data.splits import as_pixels
 from benchmark.engine.training import resume, save
@@ -101,13 +101,13 @@ def make_pool(
     settings: Settings, cutouts: list[Cutout], teacher: Backbone, seed: int, work: Unfinished
 ) -> Pool:
     """Compositions, a share of them under random masks, and what the teacher makes of them."""
-    stream = candidates("distill", cutouts, seed, teacher.size)
     chunks = []
     for start in tqdm(range(0, settings.images, CHUNK), desc="compositions", disable=None):
         name = f"pool-{start:06d}.safetensors"
-        made = [next(stream)[1].pixels for _ in range(min(CHUNK, settings.images - start))]
         if not work.path(name).exists():
-            images = torch.from_numpy(np.stack(made))
+            stop = min(start + CHUNK, settings.images)
+            made = composed("distill", range(start, stop), cutouts, seed, teacher.size)
+            images = torch.from_numpy(np.stack([one.pixels for one in made]))
             rng = torch.Generator().manual_seed(seed_of(seed, "distill", "masks", start))
             hidden = torch.rand(len(made), generator=rng) < settings.masked
             masks = random_masks(int(hidden.sum()), teacher.size, rng)
@@ -116,6 +116,13 @@ def make_pool(
                 save_file({"images": images} | answers(settings, teacher, images), beside)
         chunks.append(load_file(work.path(name)))
     return {name: torch.cat([c[name] for c in chunks]) for name in chunks[0]}
+
+
+def composed(
+    name: str, numbers: range, cutouts: list[Cutout], seed: int, size: int
+) -> list[Composition]:
+    """The compositions of some numbers."""
+    return [compose_numbered(name, number, cutouts, seed, size) for number in numbers]
 
 
 def answers(settings: Settings, teacher: Backbone, images: Tensor) -> dict[str, Tensor]:
@@ -272,10 +279,10 @@ def agreement(
         suite's held-out splits consist of; agreement_all: of all compositions; their numbers
         `named` and `images`; `accuracy`: per cent of all in which the student names the object.
     """
-    stream = candidates("distill-held-out", cutouts, seed, teacher.size)
     same, named, right = [], [], []
-    for _ in tqdm(range(math.ceil(count / CHUNK)), desc="agreement", disable=None):
-        made = [next(stream)[1] for _ in range(min(CHUNK, count))]
+    for start in tqdm(range(0, count, CHUNK), desc="agreement", disable=None):
+        numbers = range(start, min(start + CHUNK, count))
+        made = composed("distill-held-out", numbers, cutouts, seed, teacher.size)
         labels = torch.tensor([c.class_index for c in made])
         images = as_pixels(torch.from_numpy(np.stack([c.pixels for c in made])))
         theirs = torch.cat([teacher.predict(b) for b in images.split(50)])

@@ -7,6 +7,7 @@ RISE. The allocator is the machine's default.
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +61,9 @@ def main() -> None:
     backbone = network(method)
     image = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     target = backbone.predict(image)
-    settings = {"masks": MASKS} if method == "rise" else {"layer": LAYER}
+    settings: dict[str, Any] = {"masks": MASKS} if method == "rise" else {"layer": LAYER}
+    if method in ("rise", "scorecam"):
+        settings["fill"] = "black"  # the other side masks raw pixels
     explainer = methods.load(method)(backbone, **settings)
     before = peak()
     if side == "ours":

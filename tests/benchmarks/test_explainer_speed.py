@@ -68,7 +68,9 @@ def test_cam(
 ) -> None:
     """One photograph, EfficientNet-Lite0; `bn2` has 1,280 channels, `blocks.6` 320."""
     other = as_given("efficientnet_lite0") if network == NETWORKS[0] else lite0
-    image, explainer = photographs[0][:1], methods.load(name)(lite0, layer=layer)  # type: ignore[call-arg]
+    # the library masks what it is given, here raw pixels
+    settings = {"layer": layer} | ({"fill": "black"} if name == "scorecam" else {})
+    image, explainer = photographs[0][:1], methods.build(methods.load(name), lite0, settings)
     target = lite0.predict(image)
 
     def ours() -> Tensor:
@@ -132,7 +134,8 @@ def test_rise(
 ) -> None:
     """The same masks on both sides; ours makes them on the way."""
     other = as_given("efficientnet_lite0") if network == NETWORKS[0] else lite0
-    image, explainer = photographs[0][:1], methods.load("rise")(lite0, masks=MASKS)  # type: ignore[call-arg]
+    image = photographs[0][:1]
+    explainer = methods.build(methods.load("rise"), lite0, {"masks": MASKS, "fill": "black"})
     target = lite0.predict(image)
     masks = explainer.masks(0, MASKS, image.shape[2:])  # type: ignore[attr-defined]
 

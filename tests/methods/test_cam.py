@@ -39,6 +39,13 @@ def librarys(name: str, backbone: Backbone, layer: str, images: Tensor, targets:
         return torch.from_numpy(cam(images.clone().requires_grad_(), classes))
 
 
+def of_normalised(name: str, cnn: Backbone, images: Tensor) -> Tensor:
+    """Maps (B, H, W) of pytorch-grad-cam, which gets normalised images."""
+    with getattr(pytorch_grad_cam, name)(cnn.network, [cnn.layer("2")]) as cam:
+        classes = [ClassifierOutputTarget(int(t)) for t in TARGETS]
+        return torch.from_numpy(cam((images - cnn.mean) / cnn.std, classes))
+
+
 def resized(maps: Tensor, size: int) -> Tensor:
     return F.interpolate(maps[:, None], size=(size, size), mode="bilinear")[:, 0]
 
@@ -155,19 +162,29 @@ def test_eigencam_of_one_varying_channel_is_that_channel(channels: Backbone) -> 
 
 
 def test_scorecam_is_the_librarys(cnn: Backbone, pixels: Tensor) -> None:
-    maps = resized(ScoreCAM(cnn, batch_size=3)(pixels, TARGETS), 32)
+    maps = resized(ScoreCAM(cnn, batch_size=3, fill="black")(pixels, TARGETS), 32)
     expected = librarys("ScoreCAM", cnn, "2", pixels, TARGETS)
     assert torch.allclose(normalise(maps), expected, atol=1e-4)
 
 
+def test_scorecam_masks_normalised_images(cnn: Backbone, pixels: Tensor) -> None:
+    """As its authors and T-TAME's do: the library's maps for them, given normalised images."""
+    with torch.no_grad():
+        cnn.network[3][2].weight.mul_(300.0)  # type: ignore[index, union-attr]  # sure of itself
+    maps = resized(ScoreCAM(cnn)(pixels, TARGETS), 32)
+    assert torch.allclose(normalise(maps), of_normalised("ScoreCAM", cnn, pixels), atol=1e-4)
+    black = resized(ScoreCAM(cnn, fill="black")(pixels, TARGETS), 32)
+    assert not torch.allclose(maps, black, atol=1e-2)
+
+
 def test_scorecam_is_the_librarys_on_tokens(vit: Backbone, pixels: Tensor) -> None:
-    maps = resized(ScoreCAM(vit)(pixels, TARGETS), 32)
+    maps = resized(ScoreCAM(vit, fill="black")(pixels, TARGETS), 32)
     expected = librarys("ScoreCAM", vit, vit.cam_layer, pixels, TARGETS)
     assert torch.allclose(normalise(maps), expected, atol=1e-4)
 
 
 def test_scorecam_is_a_loop_of_one_image_a_time(cnn: Backbone, pixels: Tensor) -> None:
-    maps = ScoreCAM(cnn, batch_size=5)(pixels, TARGETS)
+    maps = ScoreCAM(cnn, batch_size=5, fill="black")(pixels, TARGETS)
     with torch.no_grad(), cnn.tap(["2"]) as outputs:
         cnn(pixels)
     for image, own, target, found in zip(pixels, outputs["2"], TARGETS, maps, strict=True):
@@ -185,7 +202,7 @@ def test_scorecam_is_a_loop_of_one_image_a_time(cnn: Backbone, pixels: Tensor) -
 
 
 def test_dead_channels_pass_once(cnn: Backbone, pixels: Tensor) -> None:
-    whole = ScoreCAM(cnn)(pixels, TARGETS)
+    whole = ScoreCAM(cnn, fill="black")(pixels, TARGETS)
     with torch.no_grad():
         cnn.network[2][0].bias[:3] -= 100.0  # type: ignore[index, union-attr]
     with torch.no_grad(), cnn.tap(["2"]) as outputs:
@@ -193,11 +210,15 @@ def test_dead_channels_pass_once(cnn: Backbone, pixels: Tensor) -> None:
     alive = int((outputs["2"].amax(dim=(2, 3)) > 0).sum())
     assert 0 < alive <= 3 * 5
     cnn.passes = methods.Passes()
-    maps = ScoreCAM(cnn)(pixels, TARGETS)
+    maps = ScoreCAM(cnn, fill="black")(pixels, TARGETS)
     assert cnn.passes.forward == 3 * (1 + 1) + alive
     expected = librarys("ScoreCAM", cnn, "2", pixels, TARGETS)
     assert torch.allclose(normalise(resized(maps, 32)), expected, atol=1e-4)
     assert not torch.allclose(maps, whole, atol=1e-2)
+    under_the_mean = resized(ScoreCAM(cnn)(pixels, TARGETS), 32)
+    assert torch.allclose(
+        normalise(under_the_mean), of_normalised("ScoreCAM", cnn, pixels), atol=1e-4
+    )
 
 
 def test_scorecam_of_some_channels(cnn: Backbone, pixels: Tensor) -> None:
@@ -208,6 +229,8 @@ def test_scorecam_of_some_channels(cnn: Backbone, pixels: Tensor) -> None:
     assert cnn.passes.forward == 3 * (1 + 2)
     with pytest.raises(ValueError, match="channels 0: expected at least 1"):
         ScoreCAM(cnn, channels=0)
+    with pytest.raises(ValueError, match="fill is 'grey': expected one of mean, black, white"):
+        ScoreCAM(cnn, fill="grey")  # type: ignore[arg-type]
 
 
 def test_ablationcam_is_the_librarys(cnn: Backbone, pixels: Tensor) -> None:

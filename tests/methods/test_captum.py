@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from methods import Backbone, Passes
 from methods._base import image_seeds, normalise, seeded
-from methods._captum import mean_colour, superpixels
+from methods._captum import superpixels
+from methods._fill import Fill, SegmentFill, without_superpixels
 from methods.constant import Constant
 from methods.gradient_shap import GradientShap
 from methods.input_x_gradient import InputXGradient
@@ -115,8 +116,10 @@ def test_gradient_shap_takes_both_blanks(linear: Backbone, images: Tensor) -> No
     assert not torch.allclose(maps, normalise((images * WEIGHTS).sum(dim=1).abs()), atol=0.1)
 
 
-def test_occlusion_is_a_loop_over_the_squares(tiny: Backbone, pixels: Tensor) -> None:
-    maps = Occlusion(tiny, window=12, stride=10, batch_size=4)(pixels, TARGETS)
+@pytest.mark.parametrize("fill", ["mean", "black", "white"])
+def test_occlusion_is_a_loop_over_the_squares(fill: Fill, tiny: Backbone, pixels: Tensor) -> None:
+    maps = Occlusion(tiny, window=12, stride=10, fill=fill, batch_size=4)(pixels, TARGETS)
+    colour = {"mean": tiny.mean[0], "black": 0.0, "white": 1.0}[fill]
     for image, target, found in zip(pixels, TARGETS, maps, strict=True):
         with torch.no_grad():
             whole = tiny(image[None])[0, target]
@@ -125,19 +128,18 @@ def test_occlusion_is_a_loop_over_the_squares(tiny: Backbone, pixels: Tensor) ->
                 for left in (0, 10, 20):
                     window = (slice(top, top + 12), slice(left, left + 12))
                     covered = image.clone()
-                    covered[:, window[0], window[1]] = tiny.mean[0]
+                    covered[:, window[0], window[1]] = colour
                     total[window] += whole - tiny(covered[None])[0, target]
                     count[window] += 1
         assert torch.allclose(found, normalise((total / count)[None])[0], atol=1e-4)
 
 
 def regions(backbone: Backbone, image: Tensor, labels: Tensor) -> Callable[[set[int]], float]:
-    """The logit of class 0 with only some of the superpixels there."""
-    blank = mean_colour(backbone, image[None])[0]
+    """The logit of class 0 with only some of the superpixels there, the others white."""
 
     def value(there: set[int]) -> float:
         kept = torch.isin(labels, torch.tensor(sorted(there), dtype=torch.int64))
-        return float(backbone(torch.where(kept, image, blank)[None])[0, 0])
+        return float(backbone(torch.where(kept, image, torch.ones(()))[None])[0, 0])
 
     return value
 
@@ -172,12 +174,39 @@ def test_kernel_shap_and_lime_of_a_linear_network(linear: Backbone, images: Tens
     parts = (images[0] * WEIGHTS).sum(dim=0)
     exact = torch.stack([parts[labels == i].sum() for i in range(int(labels.max()) + 1)])
     target = torch.tensor([0])
-    shap = KernelShap(linear, samples=200, segments=4)(images[:1], target)
+    shap = KernelShap(linear, samples=200, segments=4, fill="black")(images[:1], target)
     assert torch.allclose(shap, normalise(exact[labels][None]), atol=1e-3)
-    lime = Lime(linear, samples=400, segments=4)(images[:1], target)
+    lime = Lime(linear, samples=400, segments=4, fill="black")(images[:1], target)
     assert torch.allclose(lime, normalise(exact[labels][None]), atol=0.1)
     order = torch.stack([lime[0][labels == i].mean() for i in range(len(exact))]).argsort()
     assert torch.equal(order, exact.argsort())
+
+
+def test_blanks_of_superpixels(cnn: Backbone) -> None:
+    image, labels = torch.rand(3, 4, 4), torch.arange(4).repeat_interleave(4).view(4, 4)
+    own = without_superpixels(cnn, image, labels, "segment")
+    assert torch.allclose(own, image.mean(dim=2, keepdim=True).expand(1, 3, 4, 4))
+    for fill, colour in (("mean", cnn.mean), ("black", 0.0), ("white", 1.0)):
+        found = without_superpixels(cnn, image, labels, fill)  # type: ignore[arg-type]
+        assert torch.equal(found, torch.zeros(1, 3, 4, 4) + colour)
+    for cls in (KernelShap, Lime, Occlusion):
+        with pytest.raises(
+            ValueError, match=r"fill is 'grey': expected one of (segment, )?mean, black"
+        ):
+            cls(cnn, fill="grey")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("cls", "fill"), [(KernelShap, "white"), (Lime, "segment")])
+def test_superpixels_are_filled_as_the_authors_do(
+    cls: type[KernelShap | Lime], fill: SegmentFill, tiny: Backbone, pixels: Tensor
+) -> None:
+    maps = {
+        name: cls(tiny, samples=15, segments=6, fill=name)(pixels, TARGETS)  # type: ignore[arg-type]
+        for name in ("segment", "mean", "black", "white")
+    }
+    assert torch.equal(cls(tiny, samples=15, segments=6)(pixels, TARGETS), maps[fill])
+    others = [found for name, found in maps.items() if name != fill]
+    assert not any(torch.allclose(maps[fill], other, atol=1e-2) for other in others)
 
 
 @pytest.mark.parametrize("cls", [KernelShap, Lime])

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from methods import Backbone
 from methods._base import normalise
+from methods._fill import Fill
 from methods.centre_gaussian import CentreGaussian
 from methods.edges import Edges
 from methods.integrated_gradients import IntegratedGradients
@@ -70,6 +71,25 @@ def test_rise_is_the_plain_formula(linear: Backbone) -> None:
         scores = linear(image * masks[:, None]).softmax(dim=1)[:, target]
         expected = sum(s * m for s, m in zip(scores, masks, strict=True)) / (50 * 0.5)
         assert torch.allclose(found, normalise(expected[None])[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fill", "colour"), [("mean", [0.2, 0.4, 0.6]), ("black", [0.0] * 3), ("white", [1.0] * 3)]
+)
+def test_rise_under_its_masks(fill: Fill, colour: list[float], linear: Backbone) -> None:
+    """With the mean it is the formula on normalised images, as its authors' and T-TAME's code."""
+    linear.mean[:] = torch.tensor([0.2, 0.4, 0.6]).view(1, 3, 1, 1)
+    linear.std.fill_(0.5)
+    image, explainer = torch.rand(1, 3, 28, 28), RISE(linear, masks=40, fill=fill)
+    masks = explainer.masks(0, 40, (28, 28))[:, None]
+    masked = masks * image + (1 - masks) * torch.tensor(colour).view(1, 3, 1, 1)
+    scores = linear(masked).softmax(dim=1)[:, 0]
+    if fill == "mean":
+        normalised = (image - linear.mean) / linear.std
+        assert torch.allclose(scores, linear.network(normalised * masks).softmax(dim=1)[:, 0])
+    expected = torch.einsum("n,nhw->hw", scores, masks[:, 0])
+    found = explainer(image, torch.tensor([0]))[0]
+    assert torch.allclose(found, normalise(expected[None])[0], atol=1e-5)
 
 
 def test_rise_with_logits_is_the_references_formula(linear: Backbone) -> None:

@@ -46,7 +46,7 @@ def test_a_checkpoint_becomes_the_same_maps(
     torch.save(released(trained.attention, inside), path)
     targets = torch.tensor([0, 3, 1])
     assert not torch.equal(trained(pixels, targets), fresh(pixels, targets))
-    fresh.adopt(convert.read(path), str(path))
+    fresh.adopt(convert.mechanism_of(convert.read_state(path), path), str(path))
     assert torch.equal(trained(pixels, targets), fresh(pixels, targets))
 
 
@@ -57,7 +57,9 @@ def test_the_file_written_is_a_trained_state(
     settings: Params,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """A network whose batch norms counted nothing is not said to have drifted."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "data" / "sample", tmp_path / "data" / "sample")
     backbone = build_backbone(name, **settings.backbones[name].spec)
@@ -71,6 +73,17 @@ def test_the_file_written_is_a_trained_state(
     other.load_state(tmp_path / "states" / "own.safetensors")
     found, expected = other.attention.state_dict(), trained.attention.state_dict()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_drifted_network_is_told_of(cnn: Backbone) -> None:
+    state = released(TTAME(cnn).attention)["state_dict"]
+    state["generic.attn_mech.bns.0.num_batches_tracked"] = torch.tensor(320_000)
+    for name, counted in (("bn1", 0), ("layer1.0.bn1", 0), ("layer1.0.bn2", 0)):
+        state[f"generic.body.{name}.num_batches_tracked"] = torch.tensor(counted)
+    assert convert.count_drifted(state) == 0
+    state["generic.body.bn1.num_batches_tracked"] = torch.tensor(320_000)
+    assert convert.count_drifted(state) == 1
 
 
 def refused(checkpoint: Any, folder: Path, message: str, explainer: TrainableExplainer) -> None:
@@ -80,7 +93,7 @@ def refused(checkpoint: Any, folder: Path, message: str, explainer: TrainableExp
     else:
         torch.save(checkpoint, path)
     with pytest.raises(ValueError, match=message) as raised:
-        explainer.adopt(convert.read(path), str(path))
+        explainer.adopt(convert.mechanism_of(convert.read_state(path), path), str(path))
     assert str(path) in str(raised.value)
 
 
@@ -108,7 +121,7 @@ def test_truncated_missing_and_unsafe_files_are_refused(cnn: Backbone, tmp_path:
     unsafe = released(ttame.attention) | {"hyper_parameters": Path("anything")}
     refused(unsafe, tmp_path, "holds more than tensors and plain values", ttame)
     with pytest.raises(ValueError, match="cannot read the checkpoint"):
-        convert.read(tmp_path / "none.ckpt")
+        convert.read_state(tmp_path / "none.ckpt")
 
 
 def test_what_cannot_be_trained_is_refused(settings: Params) -> None:

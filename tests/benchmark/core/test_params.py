@@ -37,7 +37,7 @@ def test_the_committed_parameters_load(raw: dict[str, Any], tmp_path: Path) -> N
             r"unknown key 'train.lr': expected one of images, log_every, precision, epochs, "
             r"batch_size, optimiser, max_lr, momentum, weight_decay$",
         ),
-        (["images", "test"], 1, r"unknown key 'images.test': expected .*classifier.*evaluation$"),
+        (["images", "test"], 1, r"unknown key 'images.test': expected .*folder.*evaluation$"),
         (["images", "source"], "web", r"images.* 'web'.*'compositions', 'photographs'"),
         (["explainers", "rise", "setings"], {}, r"unknown key 'explainers.rise.setings'.*settings"),
         (["train", "max_lr"], "fast", r"train.max_lr is 'fast'"),
@@ -54,7 +54,6 @@ def test_the_committed_parameters_load(raw: dict[str, Any], tmp_path: Path) -> N
             {"lr": 1},
             r"explainers.ttame.recipe: unknown key 'lr'",
         ),
-        (["images", "classifier"], "vgg", r"images.classifier is 'vgg'"),
         (["ablation", "vgg"], {}, r"ablation is 'vgg': expected one of efficientnet_lite0, vit"),
         (
             ["ablation", "vit_sample", "drop", "recipe"],

@@ -66,10 +66,15 @@ def refused(command: list[str], monkeypatch: pytest.MonkeyPatch) -> str:
         (
             "cam_layer: bn2",
             "cam_layer: bm2",
-            ["benchmark.images"],
+            ["benchmark.train", "efficientnet_lite0"],
             "no layer 'bm2': near names are bn2",
         ),
-        ("weights: packaged", "weights: imagenet", ["benchmark.images"], "weights is 'imagenet'"),
+        (
+            "weights: packaged",
+            "weights: imagenet",
+            ["benchmark.train", "efficientnet_lite0"],
+            "weights is 'imagenet'",
+        ),
         (
             "vit_sample.safetensors",
             "nowhere.safetensors",

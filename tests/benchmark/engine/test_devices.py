@@ -5,11 +5,13 @@ import torch
 from conftest import MakeSplit
 from torch import Tensor
 
+import methods
 from benchmark.engine import devices
 from benchmark.engine.explaining import explain_batch
 from benchmark.engine.recipe import Precision
-from methods import Backbone
+from methods import Backbone, Explainer
 from methods.rise import RISE
+from methods.scorecam import ScoreCAM
 
 
 def test_a_batch_that_does_not_fit_is_halved() -> None:
@@ -48,13 +50,16 @@ def test_other_errors_pass() -> None:
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize(("cls", "settings"), [(RISE, {"masks": 20}), (ScoreCAM, {})])
 def test_lower_precision_is_close_and_is_float32_again(
     precision: Precision,
+    cls: type[Explainer],
+    settings: dict[str, int],
     cnn: Backbone,
     make_split: MakeSplit,
 ) -> None:
     images = make_split("evaluation", 3).images(slice(None))
-    explainer = RISE(cnn, masks=20)
+    explainer = methods.build(cls, cnn, settings)
     maps = {
         chosen: explain_batch(explainer, images, count_nan=False, precision=chosen)["maps"]
         for chosen in ("float32", precision)

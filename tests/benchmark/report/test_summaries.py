@@ -212,6 +212,9 @@ def test_a_single_explainer_has_no_rank_table(known: Known) -> None:
     assert printed.rank_table(one, known, {"a": "A"}).empty
 
 
+REPORTED = "backbone,explainer,metric,level,value,like_for_like,source\n"
+
+
 def published(folder: Path, text: str) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / "paper.csv").write_text(text)
@@ -219,23 +222,19 @@ def published(folder: Path, text: str) -> Path:
 
 
 def test_published_values_stand_beside_ours_with_their_source(known: Known, tmp_path: Path) -> None:
-    head = "backbone,explainer,metric,level,value,source\n"
-    folder = published(tmp_path / "reported", head + "net,a,average_drop,50,30.5,Table 2\n")
+    rows = "net,a,average_drop,50,30.5,true,Table 2\nnet,a,average_drop,50,20,false,DeiT\n"
+    folder = published(tmp_path / "reported", REPORTED + rows)
     table = long_form(known, {"a": np.full(12, 33.0), "b": np.full(12, 40.0)})
-    table = summaries.with_reported(table, summaries.read_reported(folder, known))
-    (row,) = table[table["reported"].notna()].to_dict("records")
-    assert (row["explainer"], row["level"], row["difference"]) == ("a", 50, 2.5)
-    (line,) = printed.reported_table(table, known, {"a": "A"}).to_dict("records")
-    assert (line["Here"].value, line["Reported"].value, line["Difference"].value) == (
-        "33.0",
-        "30.5",
-        "+2.5",
-    )
-    assert line["Source"] == "Table 2"
-    empty = summaries.with_reported(
-        table[summaries.LONG_COLUMNS], summaries.read_reported(tmp_path, known)
-    )
-    assert empty["reported"].isna().all()
+    beside = summaries.beside_reported(table, summaries.read_reported(folder, known))
+    assert set(zip(beside["explainer"], beside["level"], strict=True)) == {("a", 50)}
+    assert beside["difference"].fillna(0).tolist() == [2.5, 0]
+    lines = printed.reported_table(beside, known, {"a": "A"}).to_dict("records")
+    shown = [
+        (line["Here"].value, line["Reported"].value, line["Difference"].value, line["Source"])
+        for line in lines
+    ]
+    assert shown == [("33.0", "30.5", "+2.5", "Table 2"), ("33.0", "20.0", "", "DeiT")]
+    empty = summaries.beside_reported(table, summaries.read_reported(tmp_path, known))
     assert printed.reported_table(empty, known, {}).empty
 
 
@@ -244,12 +243,20 @@ def test_published_values_stand_beside_ours_with_their_source(known: Known, tmp_
     [
         ("backbone,value\nnet,1\n", "has the columns backbone, value: expected backbone, expl"),
         (
-            "backbone,explainer,metric,level,value,source\nnet,a,drop,50,1,x\n",
+            f"{REPORTED}net,a,drop,50,1,true,x\n",
             "has the metric 'drop': expected one of .*average_drop",
         ),
         (
-            "backbone,explainer,metric,level,value,source\nnet,a,average_drop,50,1,\n",
+            f"{REPORTED}net,a,average_drop,50,1,true,\n",
             "a value without a source",
+        ),
+        (
+            f"{REPORTED}net,a,average_drop,50,1,maybe,x\n",
+            "has like_for_like 'maybe': expected true or false",
+        ),
+        (
+            REPORTED + 2 * "net,a,average_drop,50,1,true,x\n",
+            "has average_drop at 50 of a twice from one source",
         ),
     ],
 )
@@ -264,7 +271,12 @@ def test_shipped_published_values_are_read(known: Known) -> None:
     table = summaries.read_reported(ROOT / "results" / "reported", known)
     tame = table[(table["explainer"] == "tame") & (table["metric"] == "road_morf")]
     assert tame.set_index("level")["value"].to_dict()[50] == 25
-    assert not table.duplicated(summaries.KEY).any()
+    assert not table.duplicated([*summaries.KEY, "source"]).any()
+    alike = table[table["like_for_like"]]
+    assert set(zip(alike["backbone"], alike["explainer"], strict=True)) == {
+        ("vit_b_16", "tame"),
+        ("vgg16", "ttame"),
+    }
 
 
 @pytest.mark.slow
