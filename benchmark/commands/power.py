@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import rankdata
+from tqdm import tqdm
 
 from benchmark.core import results
 from benchmark.core.cells import Project
@@ -16,16 +17,16 @@ from benchmark.core.params import Params, refuse_unknown
 from benchmark.core.stage import run
 from benchmark.report.statistics import matrix, signed_rank
 
-IMAGES = (12, 24, 48, 96, 192, 384, 768)
+IMAGES = (12, 24, 48, 96, 192, 384)
 """Numbers of images that are asked about."""
 
 POWER, LEVEL = 0.8, 0.05
 """The share of draws that has to be found, and the level of the test, before any correction."""
 
-DRAWS = 300
+DRAWS = 200
 """Samples of images drawn for each question."""
 
-STEPS = 12
+STEPS = 8
 """Halvings of the interval in which the difference lies."""
 
 MEASURES = ("average_drop", "road_morf_area")
@@ -59,7 +60,7 @@ def main(params: Params, backbone: str, explainer: str) -> None:
             )
     shown = [column for column in own.columns if column[0] in MEASURES]
     rows = {}
-    for count in IMAGES:
+    for count in tqdm(IMAGES, desc="power", unit="row", leave=False, disable=None):
         found = [
             smallest((own[shown] - other[shown]).to_numpy(), count, params.seed)
             for other in tables.values()
@@ -101,7 +102,7 @@ def smallest(differences: NDArray[np.floating], count: int, seed: int) -> NDArra
 
 def smallest_shift(draws: NDArray[np.floating]) -> float:
     """The smallest shift upwards found in enough of the draws (DRAWS, images), centred ones."""
-    low, high = 0.0, 8 * float(draws.std())
+    low, high = 0.0, 4 * float(draws.std())
     for _ in range(STEPS):
         middle = (low + high) / 2
         low, high = (low, middle) if share_found(draws + middle) >= POWER else (middle, high)
