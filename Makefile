@@ -59,7 +59,7 @@ recognised: $(INSTALLED) ## list anew which compositions the classifier names (m
 
 distill: $(INSTALLED) ## train the sample's transformer anew (an hour), then everything that depends on it
 	python data/sample/distill.py
-	dvc repro
+	$(MAKE) repro
 
 lint: $(INSTALLED) ## ruff, formatting and rules
 	ruff check .

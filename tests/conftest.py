@@ -3,6 +3,7 @@
 Workers of pytest-xdist have one thread each; numba's functions are compiled before they start.
 """
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # before torch and numba are imported
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import foolbox
 import pandas as pd
@@ -58,6 +60,17 @@ def pytest_configure(config: pytest.Config) -> None:
 def allocator() -> None:
     """The allocator settings of every stage."""
     stage.keep_freed_memory()
+
+
+def load_script(name: str) -> Any:
+    """A script beside the sample, which is in no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "data" / "sample" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def tiny_cnn() -> Backbone:

@@ -1,8 +1,6 @@
 """The sample's vision transformer: how it learns, and how well it agrees with its teacher."""
 
-import importlib.util
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import load_script
 from torch import Tensor
 
 from benchmark.core.params import Params
@@ -22,18 +21,7 @@ ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "data" / "sample"
 
 
-def load_script() -> Any:
-    """The script beside the sample, which is in no package."""
-    spec = importlib.util.spec_from_file_location("distill", SAMPLE / "distill.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["distill"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-distill = load_script()
+distill = load_script("distill")
 
 
 @pytest.fixture

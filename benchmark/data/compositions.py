@@ -3,7 +3,7 @@
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -246,13 +246,9 @@ def make_splits(folder: Path, counts: dict[str, int], *, seed: int, size: int) -
     cutouts = load_cutouts(folder)
     numbers = {name: chosen(folder, name, count, seed, size) for name, count in counts.items()}
     splits = {}
-    with tqdm(total=sum(counts.values()), desc="images", unit="image", disable=None) as progress:
-        for name, own in numbers.items():
-            made = []
-            for number in own:
-                made.append(compose_numbered(name, number, cutouts, seed, size))
-                progress.update()
-            splits[name] = as_split([f"{name}-{number:05d}" for number in own], made)
+    for name, own in numbers.items():
+        progress = tqdm(own, desc=f"images: {name}", unit="image", disable=None)
+        splits[name] = compose_split(name, progress, cutouts, seed, size)
     refuse_repeats(splits)
     return splits
 
@@ -290,14 +286,17 @@ def compose_numbered(
     return compose(cutouts[order[number - first]], rng, size)
 
 
-def as_split(ids: list[str], made: list[Composition]) -> Split:
-    """Compositions as a split."""
-    rows = [{"id": name} | one.provenance() for name, one in zip(ids, made, strict=True)]
+def compose_split(
+    name: str, numbers: Iterable[int], cutouts: list[Cutout], seed: int, size: int
+) -> Split:
+    """The compositions of some numbers, as a split; see `compose_numbered`."""
+    made = {number: compose_numbered(name, number, cutouts, seed, size) for number in numbers}
+    rows = [{"id": f"{name}-{number:05d}"} | one.provenance() for number, one in made.items()]
     return Split(
         table=pd.DataFrame(rows),
-        pixels=torch.from_numpy(np.stack([one.pixels for one in made])),
-        objects=torch.from_numpy(np.stack([one.mask for one in made])),
-        labels=torch.tensor([one.class_index for one in made]),
+        pixels=torch.from_numpy(np.stack([one.pixels for one in made.values()])),
+        objects=torch.from_numpy(np.stack([one.mask for one in made.values()])),
+        labels=torch.tensor([one.class_index for one in made.values()]),
     )
 
 

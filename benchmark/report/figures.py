@@ -352,7 +352,7 @@ def size_of(figure: Figure, label: str) -> tuple[float, float]:
 class Labels:
     """Labels beside the points they name, each with a line to its point.
 
-    Libraries were tried on the sample's four panels, of 27 or 28 crowded points: textalloc (1.2.4,
+    Libraries were tried on the sample's four panels, of 27 points each: textalloc (1.2.4,
     4,000 candidates) puts labels on 22 points and crosses 12 lines, adjustText (1.4, 500
     iterations) puts labels on 41 points in the first two panels; this, on none, crossing 2.
 

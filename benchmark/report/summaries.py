@@ -182,8 +182,9 @@ def read_reported(folder: Path, known: Known) -> pd.DataFrame:
         wrong = [value for value in table["like_for_like"] if value not in (True, False)]
         if wrong:
             raise ValueError(f"{path} has like_for_like {wrong[0]!r}: expected true or false")
-        if table.duplicated([*KEY, "source"]).any():
-            row = table[table.duplicated([*KEY, "source"])].iloc[0]
+        twice = table[table.duplicated([*KEY, "source"])]
+        if len(twice):
+            row = twice.iloc[0]
             raise ValueError(
                 f"{path} has {row['metric']} at {row['level']} of {row['explainer']} twice from "
                 "one source: expected once, remove one"

@@ -23,7 +23,7 @@ from benchmark.core import results
 from benchmark.core.params import Params
 from benchmark.core.stage import run
 from benchmark.core.store import Key, Unfinished, digest_json
-from benchmark.data.compositions import Composition, Cutout, compose_numbered, load_cutouts
+from benchmark.data.compositions import Cutout, compose_split, load_cutouts
 from benchmark.data.seeds import seed_of
 from benchmark.data.splits import as_pixels
 from benchmark.engine.training import resume, save
@@ -105,24 +105,16 @@ def make_pool(
     for start in tqdm(range(0, settings.images, CHUNK), desc="compositions", disable=None):
         name = f"pool-{start:06d}.safetensors"
         if not work.path(name).exists():
-            stop = min(start + CHUNK, settings.images)
-            made = composed("distill", range(start, stop), cutouts, seed, teacher.size)
-            images = torch.from_numpy(np.stack([one.pixels for one in made]))
+            numbers = range(start, min(start + CHUNK, settings.images))
+            images = compose_split("distill", numbers, cutouts, seed, teacher.size).pixels
             rng = torch.Generator().manual_seed(seed_of(seed, "distill", "masks", start))
-            hidden = torch.rand(len(made), generator=rng) < settings.masked
+            hidden = torch.rand(len(images), generator=rng) < settings.masked
             masks = random_masks(int(hidden.sum()), teacher.size, rng)
             images[hidden] = (images[hidden] * masks[:, None]).round().byte()
             with work.replacing(name) as beside:
                 save_file({"images": images} | answers(settings, teacher, images), beside)
         chunks.append(load_file(work.path(name)))
     return {name: torch.cat([c[name] for c in chunks]) for name in chunks[0]}
-
-
-def composed(
-    name: str, numbers: range, cutouts: list[Cutout], seed: int, size: int
-) -> list[Composition]:
-    """The compositions of some numbers."""
-    return [compose_numbered(name, number, cutouts, seed, size) for number in numbers]
 
 
 def answers(settings: Settings, teacher: Backbone, images: Tensor) -> dict[str, Tensor]:
@@ -282,9 +274,8 @@ def agreement(
     same, named, right = [], [], []
     for start in tqdm(range(0, count, CHUNK), desc="agreement", disable=None):
         numbers = range(start, min(start + CHUNK, count))
-        made = composed("distill-held-out", numbers, cutouts, seed, teacher.size)
-        labels = torch.tensor([c.class_index for c in made])
-        images = as_pixels(torch.from_numpy(np.stack([c.pixels for c in made])))
+        split = compose_split("distill-held-out", numbers, cutouts, seed, teacher.size)
+        labels, images = split.labels, split.images(slice(None))
         theirs = torch.cat([teacher.predict(b) for b in images.split(50)])
         own = torch.cat([student.predict(b) for b in images.split(50)])
         same.append(own == theirs)

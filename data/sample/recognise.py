@@ -6,19 +6,16 @@ params.yaml, in a few minutes; how many are listed is COUNTS.
 """
 
 from collections.abc import Iterator
-from itertools import count, islice
+from itertools import compress, count, islice
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-import torch
 from tqdm import tqdm
 
 from benchmark.core import results
 from benchmark.core.params import Compositions, Params, refuse_unknown
 from benchmark.core.stage import run
-from benchmark.data.compositions import RECOGNISED, Cutout, compose_numbered, load_cutouts
-from benchmark.data.splits import as_pixels
+from benchmark.data.compositions import RECOGNISED, Cutout, compose_split, load_cutouts
 from methods import Backbone, build_backbone
 
 HERE = Path(__file__).parent
@@ -75,12 +72,9 @@ def recognised(
         numbers = range(start, min(start + BATCH, tries))
         if not numbers:
             return
-        made = [compose_numbered(split, number, cutouts, seed, size) for number in numbers]
-        images = as_pixels(torch.from_numpy(np.stack([one.pixels for one in made])))
-        predictions = classifier.predict(images).tolist()
-        for number, one, predicted in zip(numbers, made, predictions, strict=True):
-            if predicted == one.class_index:
-                yield number
+        made = compose_split(split, numbers, cutouts, seed, size)
+        named = classifier.predict(made.images(slice(None))) == made.labels
+        yield from compress(numbers, named.tolist())
 
 
 if __name__ == "__main__":

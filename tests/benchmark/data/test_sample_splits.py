@@ -1,11 +1,11 @@
 """Splits of compositions: balanced, held-out images recognised, no composition twice."""
 
-import importlib.util
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from conftest import load_script
 
 from benchmark.data import compositions
 from benchmark.data.compositions import Cutout, load_cutouts
@@ -25,11 +25,7 @@ def make(name: str, count: int, *, seed: int = 0) -> Split:
 
 
 def test_the_list_is_what_the_classifier_names(lite0: Backbone, cutouts: list[Cutout]) -> None:
-    spec = importlib.util.spec_from_file_location("recognise", SAMPLE / "recognise.py")
-    assert spec is not None
-    assert spec.loader is not None
-    recognise = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(recognise)
+    recognise = load_script("recognise")
     table = pd.read_csv(SAMPLE / compositions.RECOGNISED)
     assert table.groupby("split")["number"].nunique().to_dict() == recognise.COUNTS
     for split in recognise.COUNTS:
