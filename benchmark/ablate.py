@@ -169,11 +169,15 @@ def score(
     work: Unfinished,
 ) -> "pd.DataFrame":
     """The scores of a variant that was trained with `seed`, by the metrics of the paper."""
+    import pandas as pd
+
     from benchmark.engine import explaining, scoring
 
     params = project.params
     settings = cell.settings | {"seed": seed}
     name = cell.load or cell.explainer
+    counts = {n: project.images_of(cell, n) for n in project.reference_metrics()}
+    split = split.first(max(counts.values()))
     explainer = explaining.assemble(name, network, settings, state.files[0])
     pieces = explaining.explain(
         explainer,
@@ -184,11 +188,11 @@ def score(
         precision=cell.precision,
     )
     maps = explaining.joined_maps(pieces)
-    suite = scoring.build_suite(project.reference_metrics(), params.mode, network, trained=True)
-    views = [scoring.View(params.mode, suite, maps)]
+    suites = {n: (params.evaluate.settings[n], count) for n, count in counts.items()}
+    views = scoring.views_of(suites, params.mode, network, maps, trained=True)
     size = params.evaluate.batch_size
-    (scores,) = scoring.score(views, network, split, work, seed=params.seed, batch_size=size)
-    return scores
+    found = scoring.score(views, network, split, work, seed=params.seed, batch_size=size)
+    return scoring.in_order(pd.concat(found))
 
 
 if __name__ == "__main__":

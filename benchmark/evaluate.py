@@ -17,14 +17,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from benchmark.data.splits import Split
+    from benchmark.engine.scoring import View
     from methods import Backbone
 
 
 def main(params: Params, backbone: str) -> None:
     """Write the scores of the cells of a backbone, and what the other mode changes in them.
 
-    What is due are metrics of cells: a new metric computes that metric alone, and the rows of one
-    that is no longer in the parameters are removed.
+    What is due are metrics of cells: a new metric computes that metric alone, more images of a
+    metric only those, and the rows of what is no longer in the parameters are removed.
     """
     project = Project(params)
     shelf = Shelf(results.SCORES / backbone)
@@ -67,77 +68,125 @@ def score_cells(
     split = read_split(results.SPLITS, "evaluation")
     for cell, own in tqdm(todo, desc=backbone, unit="cell", disable=processes.silent()):
         missing = [made for made in own if made.name in due]
+        kept = {metric_of(made): made.images if made not in missing else 0 for made in own}
+        kept |= {metric_of(made): first_new(project, shelf, made) for made in missing}
         work = Unfinished(f"evaluate {cell.name}", *(made.key for made in missing))
-        chosen = metrics_of(missing)
-        new = score(project, cell, chosen, network, split, work) if chosen else (None, None)
+        new = score(project, cell, kept, network, split, work)
         if processes.first():
-            kept = [made for made in own if made not in missing]
-            for path, table in zip(own[0].files, new, strict=True):
-                write_merged(path, table, set(metrics_of(kept)), project, cell)
-            shelf.touch(kept)
+            for path, tables in zip(own[0].files, new, strict=True):
+                write_joined(path, [*read_kept(project, path, kept, split), *tables], cell)
+            shelf.touch([made for made in own if made not in missing])
             shelf.record(missing)
         work.forget()
+
+
+def first_new(project: Project, shelf: Shelf, made: Result) -> int:
+    """How many images of a metric that is due are scored, those of the other mode among them."""
+    kept = shelf.kept(made)
+    return kept if kept >= min(project.params.evaluate.delta_images, made.images) else 0
 
 
 def score(
     project: Project,
     cell: Cell,
-    chosen: list[str],
+    kept: dict[str, int],
     network: "Backbone",
     split: "Split",
     work: Unfinished,
-) -> "tuple[pd.DataFrame, pd.DataFrame]":
-    """The scores of a cell by some metrics, and their differences between the two modes."""
+) -> "tuple[list[pd.DataFrame], list[pd.DataFrame]]":
+    """The scores of a cell by its metrics, and what the other mode changes in them.
+
+    The first `kept` images of each metric are left out; metrics that leave out as many share
+    passes.
+    """
+    import pandas as pd
+
+    from benchmark.engine import scoring
+
+    params, trained = project.params, project.is_trained(cell)
+    maps = read_maps(project, results.maps_path(cell.backbone, cell.explainer), cell)
+    wanted = {name: project.images_of(cell, name) for name in kept}
+    scores, deltas = [], []
+    for start in sorted({at for name, at in kept.items() if at < wanted[name]}):
+        counts = {name: wanted[name] - at for name, at in kept.items() if at == start}
+        suites = {name: (params.evaluate.settings[name], n) for name, n in counts.items() if n}
+        views = scoring.views_of(suites, params.mode, network, maps[start:], trained=trained)
+        own = len(views)
+        if start == 0:
+            views.append(other_view(project, cell, list(suites), network, maps))
+        found = scoring.score(
+            views,
+            network,
+            split.part(slice(start, start + max(counts.values()))),
+            work,
+            seed=params.seed,
+            batch_size=params.evaluate.batch_size,
+            name=f"scores-from-{start}",
+        )
+        scores += found[:own]
+        if start == 0:
+            ours = pd.concat(found[:own])
+            deltas.append(scoring.difference(ours, found[own], params.mode, project.other_mode))
+    return scores, deltas
+
+
+def other_view(
+    project: Project,
+    cell: Cell,
+    chosen: list[str],
+    network: "Backbone",
+    maps: "NDArray[np.float32]",
+) -> "View":
+    """The first maps of a cell in the other mode, with the metrics that both modes have."""
     from benchmark.engine import scoring
 
     params, other = project.params, project.other_mode
-    names = cell.backbone, cell.explainer
-    maps = read_maps(project, results.maps_path(*names), len(split))
-    count = min(params.evaluate.delta_images, len(split))
-    others = maps[:count]
     if cell.reference:
-        others = read_maps(project, results.other_maps_path(*names), count)
-    settings = {name: params.evaluate.metrics[name] for name in chosen}
-    views = []
-    for mode, own in ((params.mode, maps), (other, others)):
-        suite = scoring.build_suite(settings, mode, network, trained=project.is_trained(cell))
-        shown = [metric for metric in suite if mode == params.mode or metric.in_reference]
-        views.append(scoring.View(mode, shown, own))
-    size = params.evaluate.batch_size
-    scores, changed = scoring.score(views, network, split, work, seed=params.seed, batch_size=size)
-    return scores, scoring.difference(scores, changed, params.mode, other)
+        maps = read_maps(project, results.other_maps_path(cell.backbone, cell.explainer))
+    both = {n: params.evaluate.settings[n] for n in chosen if n in project.reference_metrics()}
+    suite = scoring.build_suite(both, other, network, trained=project.is_trained(cell))
+    return scoring.View(other, suite, maps[: params.evaluate.delta_images])
 
 
-def read_maps(project: Project, path: Path, images: int) -> "NDArray[np.float32]":
-    """Stored maps, refused if they are not what they should be."""
+def read_maps(project: Project, path: Path, cell: Cell | None = None) -> "NDArray[np.float32]":
+    """Stored maps, refused if they are not what they should be: of a cell, or in the other mode."""
     from benchmark.engine.scoring import refuse_bad_maps
 
+    params = project.params
+    count = min(params.evaluate.delta_images, params.images.evaluation)
+    count = count if cell is None else project.images_of(cell)
     maps = results.read_array(path)
-    count_nan = project.params.explain.nan_maps == "count"
-    refuse_bad_maps(maps, images, str(path), count_nan=count_nan)
+    refuse_bad_maps(maps, count, str(path), count_nan=params.explain.nan_maps == "count")
     return maps
 
 
-def write_merged(
-    path: Path, table: "pd.DataFrame | None", kept: set[str], project: Project, cell: Cell
-) -> None:
-    """Write new scores of a cell, if there are any, with those of the metrics that are kept."""
-    parts = [] if table is None else [table]
-    if kept:
-        import pandas as pd
+def read_kept(
+    project: Project, path: Path, kept: dict[str, int], split: "Split"
+) -> "list[pd.DataFrame]":
+    """The stored rows of a cell of the first `kept` images of each metric."""
+    if not any(kept.values()):
+        return []
+    stored = results.read_table(path, dtype={"image": str, "weights": str})
+    counts = stored["metric"].map(project.measure_metrics()).map(kept).fillna(0)
+    if "image" not in stored:
+        return [stored[counts > 0]]
+    place = {image: at for at, image in enumerate(split.ids)}
+    return [stored[stored["image"].map(place) < counts]]
 
-        stored = results.read_table(path, dtype={"image": str, "weights": str})
-        parts.append(stored[stored["metric"].map(project.measure_metrics()).isin(kept)])
-        whole = pd.concat([part for part in parts if len(part)] or parts[:1])
-        order = [name for name in ("image", "metric", "level") if name in whole]
-        table = whole.sort_values(order, kind="stable")[[*parts[0].columns]]
-    assert table is not None
+
+def write_joined(path: Path, parts: "list[pd.DataFrame]", cell: Cell) -> None:
+    """Write the rows of a cell in their order."""
+    import pandas as pd
+
+    whole = pd.concat([part for part in parts if len(part)] or parts[:1])
+    order = [name for name in ("image", "metric", "level") if name in whole]
+    table = whole.sort_values(order, kind="stable")
     results.write_scores(path, table, cell.backbone, cell.explainer)
 
 
-def metrics_of(made: list[Result]) -> list[str]:
-    """The metrics of results."""
-    return [result.name.rpartition("/")[2] for result in made]
+def metric_of(made: Result) -> str:
+    """The metric of a result."""
+    return made.name.rpartition("/")[2]
 
 
 if __name__ == "__main__":

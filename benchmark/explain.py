@@ -8,7 +8,7 @@ from benchmark.core import processes, results
 from benchmark.core.cells import Project
 from benchmark.core.params import Cell, Params
 from benchmark.core.stage import run_shared
-from benchmark.core.store import Shelf, Unfinished
+from benchmark.core.store import Result, Shelf, Unfinished
 
 if TYPE_CHECKING:
     from benchmark.data.splits import Split
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def main(params: Params, backbone: str) -> None:
     """Write the maps of the cells of a backbone that are due, and what they cost.
 
-    Those of the other mode, where they are others, are of the first images only.
+    Of a cell that is only to have more images, the new ones are explained. Maps of the other mode,
+    where they are others, are of the first images.
     """
     project = Project(params)
     shelf = Shelf(results.MAPS / backbone)
@@ -34,23 +35,48 @@ def main(params: Params, backbone: str) -> None:
 
         network = build_backbone(backbone, device=device(), **params.backbones[backbone].spec)
         split = read_split(results.SPLITS, "evaluation")
-        some = split.first(params.evaluate.delta_images)
-        for mode, cells, images in (
-            (params.mode, maps, split),
-            (project.other_mode, other, some),
-        ):
+        for mode, cells in ((params.mode, maps), (project.other_mode, other)):
             todo = [(cell, made) for cell, made in cells.values() if made.name in due]
             for cell, made in tqdm(todo, desc=backbone, unit="cell", disable=processes.silent()):
                 work = Unfinished(f"explain {cell.name}", made.key)
-                found, cost = explain(project, cell, mode, network, images, work)
+                kept = shelf.kept(made)
+                extend_maps(project, cell, mode, network, split, made, kept, work)
                 if processes.first():
-                    results.write_array(made.files[0], found)
-                    for path in made.files[1:]:
-                        results.write_json(path, cost)
                     shelf.record([made])
                 work.forget()
     if processes.first():
         shelf.prune(every, results.COST / backbone)
+
+
+def extend_maps(
+    project: Project,
+    cell: Cell,
+    mode: str,
+    network: "Backbone",
+    split: "Split",
+    made: Result,
+    kept: int,
+    work: Unfinished,
+) -> None:
+    """Write the maps of the images of a result, of which those of the first `kept` are there.
+
+    Whole batches of them are kept: what a network gives depends, within rounding, on the size of a
+    batch. The cost is that of the first batch.
+    """
+    import numpy as np
+
+    size = project.params.explain.batch_size
+    kept -= kept % size
+    parts = [results.read_array(made.files[0])[:kept]] if kept else []
+    cost = None
+    if kept < made.images:
+        chosen = split.part(slice(kept, made.images))
+        found, cost = explain(project, cell, mode, network, chosen, work)
+        parts.append(found)
+    if processes.first():
+        results.write_array(made.files[0], np.concatenate(parts))
+        for path in () if kept else made.files[1:]:
+            results.write_json(path, cost)
 
 
 def explain(
@@ -76,7 +102,7 @@ def explain(
         count_nan=settings.nan_maps == "count",
         precision=cell.precision,
     )
-    return explaining.joined_maps(pieces), explaining.cost_of(explainer, pieces)
+    return explaining.joined_maps(pieces), explaining.cost_of(explainer, pieces[:1])
 
 
 if __name__ == "__main__":

@@ -42,13 +42,13 @@ def main(params: Params) -> None:
 def part_of(project: Project, cell: "Cell") -> Result:
     """What the page shows of a cell: its maps and what the metrics saw, and scores."""
     params = project.params
-    data = {"maps": cell.maps, "scores": cell.scores}
-    data |= split_files("evaluation")
-    chosen = {n: params.evaluate.metrics.get(n) for n in ("confidence", "road")}
+    first = params.page.images, {"maps": cell.maps} | split_files("evaluation")
+    chosen = {n: params.evaluate.settings.get(n) for n in ("confidence", "road")}
     parameters = [params.seed, params.mode, params.page, chosen, cell.label, cell.kind]
     modules = ["benchmark.report.browser", "metrics.confidence", "metrics.road"]
     name = f"{cell.backbone}-{cell.explainer}"
-    key = project.key(modules, [*parameters, cell.trained], data, cell.backbone)
+    parameters += [cell.trained]
+    key = project.key(modules, parameters, {"scores": cell.scores}, cell.backbone, first)
     return Result(name, key, (PARTS / f"{name}.json",))
 
 

@@ -6,13 +6,18 @@ as in the released checkpoints (`convs`, `bns`, `fuser`; `op`).
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from methods._base import Backbone, TrainableExplainer, normalise
+from methods._base import (
+    Backbone,
+    TrainableExplainer,
+    normalise,
+    refuse_unless_one_of,
+)
 
 MAX_GRID = 56
 """Feature maps are fused at the largest tapped grid, but at no more than this side."""
@@ -324,17 +329,6 @@ def _resize(features: Tensor, size: tuple[int, int]) -> Tensor:
     if features.shape[-2:] == size:
         return features
     return F.interpolate(features, size=size, mode="bilinear", align_corners=False)
-
-
-def refuse_unless_one_of(name: str, value: object, choices: Any) -> None:
-    """Refuse a setting that is not one of the choices of a Literal.
-
-    Raises:
-        ValueError: names the setting, its value and the choices.
-    """
-    if value not in get_args(choices):
-        expected = ", ".join(map(str, get_args(choices)))
-        raise ValueError(f"{name} is {value!r}: expected one of {expected}")
 
 
 def area(masks: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import safetensors
@@ -341,6 +341,17 @@ def seeded(seed: int) -> Iterator[None]:
         finally:
             np.random.set_state(numpy_state)  # noqa: NPY002
             random.setstate(python_state)
+
+
+def refuse_unless_one_of(name: str, value: object, choices: Any) -> None:
+    """Refuse a setting that is not one of the choices of a Literal.
+
+    Raises:
+        ValueError: names the setting, its value and the choices.
+    """
+    if value not in get_args(choices):
+        expected = ", ".join(map(str, get_args(choices)))
+        raise ValueError(f"{name} is {value!r}: expected one of {expected}")
 
 
 def check_maps(maps: Tensor, images: Tensor) -> None:

@@ -1,11 +1,11 @@
 """What masked pixels are filled with."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from methods._base import Backbone
+from methods._base import Backbone, refuse_unless_one_of
 
 Fill = Literal["mean", "black", "white"]
 """A colour: the mean of the training images, which normalisation makes zero; black; white."""
@@ -20,20 +20,10 @@ def colour_of(backbone: Backbone, fill: str) -> Tensor:
     Raises:
         ValueError: an unknown fill.
     """
-    refuse(fill, get_args(Fill))
+    refuse_unless_one_of("fill", fill, Fill)
     plain = {"black": 0.0, "white": 1.0}
     mean = backbone.mean.float()
     return mean if fill == "mean" else torch.full_like(mean, plain[fill])
-
-
-def refuse(fill: str, known: tuple[str, ...] = get_args(SegmentFill)) -> None:
-    """Refuse an unknown fill.
-
-    Raises:
-        ValueError: names it.
-    """
-    if fill not in known:
-        raise ValueError(f"fill is {fill!r}: expected one of {', '.join(known)}")
 
 
 def without_superpixels(

@@ -4,9 +4,9 @@ import torch
 from captum.attr import KernelShap as CaptumKernelShap
 from torch import Tensor
 
-from methods._base import Backbone, Explainer, image_seeds, seeded
+from methods._base import Backbone, Explainer, image_seeds, refuse_unless_one_of, seeded
 from methods._captum import region_maps, superpixels
-from methods._fill import SegmentFill, refuse, without_superpixels
+from methods._fill import SegmentFill, without_superpixels
 
 
 class KernelShap(Explainer):
@@ -45,7 +45,7 @@ class KernelShap(Explainer):
             )
         self._samples = samples
         self._segments = segments
-        refuse(fill)
+        refuse_unless_one_of("fill", fill, SegmentFill)
         self._fill = fill
         self._seed = seed
         self._batch_size = batch_size

@@ -8,9 +8,9 @@ from captum._utils.models.linear_model import SkLearnRidge
 from captum.attr import Lime as CaptumLime
 from torch import Tensor
 
-from methods._base import Backbone, Explainer, image_seeds, seeded
+from methods._base import Backbone, Explainer, image_seeds, refuse_unless_one_of, seeded
 from methods._captum import region_maps, superpixels
-from methods._fill import SegmentFill, refuse, without_superpixels
+from methods._fill import SegmentFill, without_superpixels
 
 KERNEL_WIDTH = 0.25
 """Of the exponential kernel on the cosine distance, as in the authors' package."""
@@ -54,7 +54,7 @@ class Lime(Explainer):
             )
         self._samples = samples
         self._segments = segments
-        refuse(fill)
+        refuse_unless_one_of("fill", fill, SegmentFill)
         self._fill = fill
         self._seed = seed
         self._batch_size = batch_size

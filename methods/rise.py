@@ -7,8 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from methods._base import Backbone, Explainer, normalise
+from methods._base import Backbone, Explainer, normalise, refuse_unless_one_of
 from methods._fill import Fill, colour_of
+
+Scores = Literal["probabilities", "logits"]
+"""What weights a mask: those of the explained class."""
 
 
 class RISE(Explainer):
@@ -40,7 +43,7 @@ class RISE(Explainer):
         probability: float = 0.5,
         seed: int = 0,
         batch_size: int = 32,
-        scores: Literal["probabilities", "logits"] = "probabilities",
+        scores: Scores = "probabilities",
         fill: Fill = "mean",
     ) -> None:
         super().__init__(backbone)
@@ -49,8 +52,7 @@ class RISE(Explainer):
                 f"masks is {masks}, cells {cells}, probability {probability}: expected at least "
                 "1, at least 1, and a probability between 0 and 1"
             )
-        if scores not in ("probabilities", "logits"):
-            raise ValueError(f"scores is {scores!r}: expected probabilities or logits")
+        refuse_unless_one_of("scores", scores, Scores)
         generator = torch.Generator().manual_seed(seed)
         self._grids = (torch.rand(masks, cells, cells, generator=generator) < probability).float()
         self._shifts = torch.rand(masks, 2, generator=generator)

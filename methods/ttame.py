@@ -11,9 +11,8 @@ from methods._attention import (
     MaskExplainer,
     SelfAttention,
     Tokens,
-    refuse_unless_one_of,
 )
-from methods._base import Backbone
+from methods._base import Backbone, refuse_unless_one_of
 
 
 class TTAME(MaskExplainer):

@@ -27,6 +27,7 @@ from benchmark.engine import explaining, scoring
 from benchmark.engine.devices import device
 from benchmark.report import browser, measures, summaries
 from benchmark.report.printed import PROTOCOL, Column, columns
+from benchmark.report.rendering import CLAIMS
 from benchmark.report.statistics import holm, matrix, signed_rank
 from methods import build_backbone
 
@@ -35,8 +36,8 @@ COMPARE = results.RESULTS / "compare"
 NAME = "this one"
 """The new row's name while it is compared."""
 
-BETTER, WORSE = "▲", "▼"
-"""Marks of explainers than which the new one is better or worse (Wilcoxon, Holm)."""
+BETTER, WORSE = CLAIMS.values()
+"""Marks of explainers that are better or worse than the new one (Wilcoxon, Holm)."""
 
 
 class Comparison(NamedTuple):
@@ -116,7 +117,7 @@ def compare(
     refuse_unknown("--backbone", [backbone], params.backbones)
     project = Project(params)
     stored = stored_scores(project, backbone)
-    split = read_split(results.SPLITS, "evaluation")
+    split = read_split(results.SPLITS, "evaluation").first(params.images.evaluation)
     shelf = Shelf(COMPARE / backbone)
     if file is not None:
         name, maps = file.stem, results.read_array(file)
@@ -130,6 +131,7 @@ def compare(
         added = with_explainer(params, backbone, explainer, settings)
         cell = added.params.cell(backbone, explainer.rpartition(":")[2])
         path = shelf.folder / f"{cell.explainer}.npy"
+        split = split.first(added.images_of(cell))
         cost = explain(added, cell, split, shelf, path)
         refuse_bad(params, results.read_array(path), len(split), path)
     own = score(project, backbone, split, shelf, path, trained=cost["trained"])
@@ -185,7 +187,9 @@ def explain(project: Project, cell: Cell, split: Split, shelf: Shelf, path: Path
         )
     cost_path = path.with_suffix(".json")
     made = Result(
-        f"{cell.explainer} maps", project.explain_key(cell, params.mode), (path, cost_path)
+        f"{cell.explainer} maps",
+        project.explain_key(cell, params.mode, len(split)),
+        (path, cost_path),
     )
     if shelf.due([made]):
         network = build_backbone(
@@ -218,19 +222,22 @@ def score(
 ) -> pd.DataFrame:
     """Scores of the maps at `path`, as the stage evaluate gives them, by a network of its own."""
     params = project.params
-    settings = params.evaluate.metrics
+    metrics = {name: params.evaluate.metrics[name] for name in project.scored_metrics()}
     parameters = [params.seed, params.mode, params.evaluate, params.explain.nan_maps, trained]
-    modules = ["benchmark.engine.scoring", *(f"metrics.{name}" for name in settings)]
-    data = split_files("evaluation") | {"maps": path}
-    key = project.key(modules, parameters, data, backbone)
+    modules = ["benchmark.engine.scoring", *(f"metrics.{name}" for name in metrics)]
+    first = len(split), split_files("evaluation")
+    key = project.key(modules, parameters, {"maps": path}, backbone, first)
     made = Result(f"{path.stem} scores", key, (path.with_suffix(".csv"),))
     if shelf.due([made]):
         network = build_backbone(backbone, device=device(), **params.backbones[backbone].spec)
-        suite = scoring.build_suite(settings, params.mode, network, trained=trained)
-        views = [scoring.View(params.mode, suite, results.read_array(path))]
+        n = len(split)
+        suites = {name: (own.settings, min(own.images or n, n)) for name, own in metrics.items()}
+        maps = results.read_array(path)
+        views = scoring.views_of(suites, params.mode, network, maps, trained=trained)
         size = params.evaluate.batch_size
         work = Unfinished(f"compare {backbone}/{path.stem}", key)
-        (table,) = scoring.score(views, network, split, work, seed=params.seed, batch_size=size)
+        found = scoring.score(views, network, split, work, seed=params.seed, batch_size=size)
+        table = scoring.in_order(pd.concat(found))
         results.write_scores(made.files[0], table, backbone, path.stem)
         shelf.record([made])
         work.forget()
@@ -253,8 +260,7 @@ def among(
     labels = {NAME: label} | {name: project.facts(name).label for name in names_of}
     shown = columns(long, PROTOCOL, known)
     tested = [matrix(scores, names) for scores in (own, *stored)]
-    others = [scores["explainer"].iloc[0] for scores in stored]
-    marks = significance(tested[0], dict(zip(others, tested[1:], strict=True)), shown, params)
+    marks = significance(tested[0], dict(zip(names_of, tested[1:], strict=True)), shown, params)
     rows = []
     for explainer, block in long.groupby("explainer", sort=False):
         row = {"Explainer": labels[str(explainer)]}
@@ -281,8 +287,9 @@ def as_text(found: Comparison, params: Params) -> str:
     printed = str(text.to_markdown(index=False, colalign=sides, disable_numparse=True))
     printed += (
         f"\n\n{found.images} images, {100 * params.tables.confidence:g} % bootstrap intervals. "
-        f"{BETTER} {found.label} is better, {WORSE} worse (Wilcoxon's signed-rank test, "
-        "Holm-corrected over the explainers); without a mark they cannot be told apart."
+        f"{BETTER} is better than {found.label}, {WORSE} worse (Wilcoxon's signed-rank test on the "
+        "images that both have, Holm-corrected over the explainers); without a mark they cannot be "
+        "told apart."
     )
     if "seconds" in found.cost:
         printed += (
@@ -331,21 +338,21 @@ def significance(
     marks = {}
     for column in shown:
         mine = picked(own, column)
-        differences = [mine - picked(table, column) for table in others.values()]
-        p = holm(signed_rank(np.stack(differences, axis=1)))
+        differences = [(mine - picked(table, column)).dropna() for table in others.values()]
+        p = holm(np.concatenate([signed_rank(d.to_numpy()[:, None]) for d in differences]))
         for explainer, difference, value in zip(others, differences, p, strict=True):
             if value < 1 - params.tables.confidence:
-                better = (difference.mean() > 0) == column.higher_is_better
+                better = (difference.mean() < 0) == column.higher_is_better
                 marks[explainer, column.heading] = BETTER if better else WORSE
     return marks
 
 
-def picked(table: pd.DataFrame, column: Column) -> NDArray[np.float64]:
-    """The scores (images,) of a column in a matrix."""
+def picked(table: pd.DataFrame, column: Column) -> pd.Series:
+    """The scores of a column in a matrix, by image."""
     levels = table.columns.get_level_values("level")
     at_level = levels.isna() if column.level is None else levels == column.level
     chosen = (table.columns.get_level_values("metric") == column.metric) & at_level
-    return np.asarray(table.to_numpy()[:, chosen][:, 0], np.float64)
+    return table.loc[:, chosen].iloc[:, 0]
 
 
 if __name__ == "__main__":

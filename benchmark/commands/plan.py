@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import methods
+import metrics
 from benchmark.core.cells import Project
 from benchmark.core.params import Cell, Compositions, Params, Photographs
 from benchmark.core.stage import run
@@ -105,15 +106,15 @@ def of_backbone(project: Project, name: str, progress: Callable[[], object]) -> 
     size = (params.explain.batch_size, 3, backbone.size, backbone.size)
     pixels = torch.rand(size).to(backbone.device)
     backbone.probabilities(pixels)  # loads what is loaded at first use
-    count = params.images.evaluation
-    rows, cells = [], project.cells(name)
-    for cell in cells:
+    rows = []
+    seconds = seconds_of_scoring(params, backbone)
+    for cell in project.cells(name):
         if project.is_trained(cell):
             recipe = None if cell.checkpoint else cell.recipe
             rows.append(of_training(params, cell, recipe, backbone, "train"))
-        rows += of_cell(params, cell, backbone, pixels, count)
+        rows += of_cell(params, cell, backbone, pixels, project.images_of(cell))
+        rows.append(of_scores(project, cell, seconds))
         progress()
-    rows += [of_scores(params, backbone, count)] * len(cells)
     for variant in project.variants(name).values():
         once = of_training(params, variant, variant.recipe, backbone, "ablate")
         rows += [once] * params.ablate.seeds
@@ -183,10 +184,21 @@ def explained(explainer: Explainer, cell: Cell, pixels: Tensor) -> tuple[float, 
     return (backbone.passes.forward - before) / n, seconds / n, maps[0].numel()
 
 
-def of_scores(params: Params, backbone: Backbone, count: int) -> Estimate:
-    """Scoring one cell, in the profile's mode."""
-    metrics = params.evaluate.metrics
-    suite = scoring.build_suite(metrics, params.mode, backbone, trained=False)
+def of_scores(project: Project, cell: Cell, seconds: float) -> Estimate:
+    """Scoring a cell, the first images in both modes, at so many seconds an image and version."""
+    evaluate = project.params.evaluate
+    counts = {name: project.images_of(cell, name) for name in project.scored_metrics()}
+    through = max(counts.values()) + evaluate.delta_images
+    for name, count in counts.items():
+        built = metrics.build(name, evaluate.settings[name])
+        if isinstance(built, Perturbation):
+            through += built.versions * (count + evaluate.delta_images)
+    return Estimate(cell.backbone, "evaluate", 1, through, seconds * through, 0)
+
+
+def seconds_of_scoring(params: Params, backbone: Backbone) -> float:
+    """Of an image or a perturbed version of one, in the profile's mode."""
+    suite = scoring.build_suite(params.evaluate.settings, params.mode, backbone, trained=False)
     ones = torch.ones(1, backbone.size, backbone.size, dtype=torch.bool)
     pixels = torch.randint(0, 256, (1, 3, backbone.size, backbone.size), dtype=torch.uint8)
     split = Split(pd.DataFrame({"id": ["x"]}), pixels, ones, torch.zeros(1).long())
@@ -202,11 +214,7 @@ def of_scores(params: Params, backbone: Backbone, count: int) -> Estimate:
     score()
     seconds = training.clock(backbone.device) - start
     versions = 1 + sum(m.versions for m in suite if isinstance(m, Perturbation))
-    seconds *= versions / (-(-versions // size) * size)  # the last batch is filled
-    share = 1 + params.evaluate.delta_images / count  # these are scored in both modes
-    return Estimate(
-        backbone.name, "evaluate", 1, versions * count * share, seconds * count * share, 0
-    )
+    return seconds / (-(-versions // size) * size)  # the last batch is filled
 
 
 def of_training(

@@ -53,10 +53,10 @@ def main(params: Params, backbone: str, explainer: str) -> None:
     if not tables:
         raise ValueError(f"{backbone} has no explainer beside {explainer}: expected at least two")
     for name, other in tables.items():
-        if not other.index.equals(own.index):
+        if own.index.intersection(other.index).empty:
             raise ValueError(
-                f"{name} has scores of {len(other)} images, {explainer} of {len(own)}: expected "
-                "the same images, run `dvc repro`"
+                f"{name} has scores of {len(other)} images, {explainer} of {len(own)}, and none "
+                "are the same: expected the same images, run `dvc repro`"
             )
     shown = [column for column in own.columns if column[0] in MEASURES]
     rows = {}
@@ -80,6 +80,8 @@ def titles(columns: Sequence[tuple[str, float]]) -> list[str]:
 def smallest(differences: NDArray[np.floating], count: int, seed: int) -> NDArray[np.float64]:
     """The smallest difference of each column that `count` images decide, in either direction.
 
+    An image that a column has no difference of is NaN there.
+
     Images are drawn with replacement from the differences, whose mean is taken off and replaced by
     a shift; halving finds the one from which on the test finds enough draws.
 
@@ -92,11 +94,13 @@ def smallest(differences: NDArray[np.floating], count: int, seed: int) -> NDArra
         (columns,), NaN where no image differs.
     """
     rng = np.random.default_rng(seed)
-    chosen = rng.integers(len(differences), size=(DRAWS, count))
+    draws = rng.random(size=(DRAWS, count))
     found = np.full(differences.shape[1], np.nan)
-    for index, column in enumerate((differences - differences.mean(axis=0)).T):
-        if np.ptp(column) > 0:
-            found[index] = max(smallest_shift(sign * column[chosen]) for sign in (1, -1))
+    for index, whole in enumerate(differences.T):
+        column = whole[~np.isnan(whole)]
+        if column.size and np.ptp(column) > 0:
+            own = (column - column.mean())[(draws * len(column)).astype(int)]
+            found[index] = max(smallest_shift(sign * own) for sign in (1, -1))
     return found
 
 

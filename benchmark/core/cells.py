@@ -6,8 +6,8 @@ and nowhere else.
 """
 
 import json
-from collections.abc import Iterable, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property, partial
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from benchmark.core import results
 from benchmark.core.catalogue import Catalogue, ExplainerFacts, explainer_module, read_catalogue
 from benchmark.core.history import current_commit
-from benchmark.core.memory import digest_file
+from benchmark.core.memory import digest_file, digest_rows
 from benchmark.core.params import Cell, Compositions, Params, Variant
 from benchmark.core.sources import digest_of, path_of, source_digest, versions_of
 from benchmark.core.store import KEYS, Key, Result, Shelf, digest_json
@@ -118,6 +118,7 @@ class Project:
         parameters: Any,
         data: dict[str, Path],
         backbone: str | None = None,
+        first: tuple[int, dict[str, Path]] = (0, {}),
     ) -> Key:
         """A key.
 
@@ -126,15 +127,19 @@ class Project:
             parameters: anything JSON can hold.
             data: the files it is computed from, by a name.
             backbone: whose network it takes, if any.
+            first: a number of images, and the files with a row an image that so many are taken of.
         """
         if backbone is not None:
             modules = [*modules, NETWORKS]
             parameters = [parameters, backbone, self.params.backbones[backbone].spec]
+        images, files = first
+        digests = {name: digest_if_there(path) for name, path in data.items()}
+        digests |= {n: digest_rows(p, images) if p.is_file() else "" for n, p in files.items()}
         return Key(
             parameters=digest_json(parameters),
             code=digest_of(modules),
             weights="" if backbone is None else self.weights(backbone),
-            data={name: digest_if_there(path) for name, path in data.items()},
+            data=digests,
             versions=digest_json(versions_of(modules)),
         )
 
@@ -194,49 +199,72 @@ class Project:
         versions = versions_of(["benchmark.engine.training", self.module_of(cell), NETWORKS])
         return {PROVENANCE: json.dumps({"commit": current_commit(), "versions": versions})}
 
+    def images_of(self, cell: Cell, metric: str | None = None) -> int:
+        """How many images a cell explains, or a metric scores of them: the first in their order."""
+        limits = [self.params.images.evaluation, cell.images]
+        if metric is not None:
+            limits.append(self.params.evaluate.metrics[metric].images)
+        return min(limit for limit in limits if limit is not None)
+
     def maps(self, cell: Cell) -> Result:
         """The maps of a cell in the mode of the parameters, and what they cost."""
         files = [results.maps_path(cell.backbone, cell.explainer)]
         files += [results.cost_path(cell.backbone, cell.explainer)]
-        key = self.explain_key(cell, self.params.mode)
-        return Result(cell.explainer, key, tuple(files))
+        return growing(
+            cell.explainer,
+            partial(self.explain_key, cell, self.params.mode),
+            files,
+            self.images_of(cell),
+        )
 
     def other_maps(self, cell: Cell) -> Result | None:
         """The maps of the first images in the other mode; None where they are the same."""
         if not cell.reference:
             return None
         path = results.other_maps_path(cell.backbone, cell.explainer)
-        key = self.explain_key(cell, self.other_mode, self.params.evaluate.delta_images)
-        return Result(f"{cell.explainer} ({self.other_mode})", key, (path,))
+        return growing(
+            f"{cell.explainer} ({self.other_mode})",
+            partial(self.explain_key, cell, self.other_mode),
+            [path],
+            min(self.params.evaluate.delta_images, self.params.images.evaluation),
+        )
 
     @property
     def other_mode(self) -> str:
         """The mode that is not that of the parameters."""
         return "reference" if self.params.mode == "corrected" else "corrected"
 
-    def explain_key(self, cell: Cell, mode: str, images: int | None = None) -> Key:
-        """The key of the maps of a cell, of the first `images` or all."""
-        data = split_files("evaluation")
-        if (state := self.state_of(cell)) is not None:
-            data["state"] = state
+    def explain_key(self, cell: Cell, mode: str, images: int) -> Key:
+        """The key of the maps of a cell, of the first `images`."""
+        state = self.state_of(cell)
+        data = {} if state is None else {"state": state}
         settings = cell.settings_in(mode)
-        parameters = [cell.load, settings, cell.precision, self.params.explain.batch_size, images]
+        parameters = [cell.load, settings, cell.precision, self.params.explain.batch_size]
         modules = ["benchmark.engine.explaining", self.module_of(cell)]
-        return self.key(modules, parameters, data, cell.backbone)
+        first = images, split_files("evaluation")
+        return self.key(modules, parameters, data, cell.backbone, first)
 
     def scores(self, cell: Cell, metric: str) -> Result:
         """The scores of a cell by a metric, in both modes."""
+        names = cell.backbone, cell.explainer
+        return growing(
+            f"{cell.explainer}/{metric}",
+            partial(self.scores_key, cell, metric),
+            [results.scores_path(*names), results.delta_path(*names)],
+            self.images_of(cell, metric),
+        )
+
+    def scores_key(self, cell: Cell, metric: str, images: int) -> Key:
+        """The key of the scores of a cell by a metric, of the first `images`."""
         params, names = self.params, (cell.backbone, cell.explainer)
-        data = split_files("evaluation") | {"maps": results.maps_path(*names)}
-        if cell.reference:
-            data["other maps"] = results.other_maps_path(*names)
+        data = {"other maps": results.other_maps_path(*names)} if cell.reference else {}
         evaluate = params.evaluate
-        parameters = [params.seed, params.mode, evaluate.metrics[metric], evaluate.batch_size]
+        parameters = [params.seed, params.mode, evaluate.settings[metric], evaluate.batch_size]
         parameters += [evaluate.compile, evaluate.delta_images, self.is_trained(cell)]
+        parameters.append(params.explain.nan_maps)
         modules = ["benchmark.engine.scoring", f"metrics.{metric}"]
-        key = self.key(modules, [*parameters, params.explain.nan_maps], data, cell.backbone)
-        files = (results.scores_path(*names), results.delta_path(*names))
-        return Result(f"{cell.explainer}/{metric}", key, files)
+        first = images, split_files("evaluation") | {"maps": results.maps_path(*names)}
+        return self.key(modules, parameters, data, cell.backbone, first)
 
     def scored_metrics(self) -> list[str]:
         """The metrics of the parameters that exist in their mode."""
@@ -250,14 +278,15 @@ class Project:
     def randomised(self, cell: Cell) -> Result:
         """How alike the maps of a cell are on randomised networks."""
         params, names = self.params, (cell.backbone, cell.explainer)
-        data = split_files("evaluation") | {"maps": results.maps_path(*names)}
-        if (state := self.state_of(cell)) is not None:
-            data["state"] = state
+        first = split_files("evaluation") | {"maps": results.maps_path(*names)}
+        state = self.state_of(cell)
+        data = {} if state is None else {"state": state}
         parameters: list[Any] = [params.seed, cell.load, cell.settings_in(params.mode)]
         parameters.append(cell.precision)
         parameters += [params.explain.batch_size, params.randomise]
         modules = ["benchmark.engine.randomising", self.module_of(cell)]
-        key = self.key(modules, parameters, data, cell.backbone)
+        images = params.randomise.images
+        key = self.key(modules, parameters, data, cell.backbone, (images, first))
         return Result(cell.explainer, key, (results.randomisation_path(*names),))
 
     def variants(self, backbone: str) -> dict[str, Cell]:
@@ -285,13 +314,14 @@ class Project:
             for seed in self.seeds()
         }
         chosen = self.reference_metrics()
-        parameters: list[Any] = [params.seed, params.mode, params.ablate.seeds]
+        counts = {metric: self.images_of(cell, metric) for metric in chosen}
+        parameters: list[Any] = [params.seed, params.mode, params.ablate.seeds, counts]
         parameters += [cell.load, cell.settings, cell.precision, cell.recipe]
         parameters += [params.explain.batch_size, params.evaluate.batch_size, chosen]
         modules = ["benchmark.engine.explaining", "benchmark.engine.scoring", self.module_of(cell)]
         modules += [f"metrics.{metric}" for metric in chosen]
-        data = split_files("evaluation") | states
-        key = self.key(modules, parameters, data, cell.backbone)
+        first = max(counts.values()), split_files("evaluation")
+        key = self.key(modules, parameters, states, cell.backbone, first)
         return Result(name, key, (results.ablation_path(cell.backbone, name),))
 
     def marked_variants(self, backbone: str) -> dict[str, Variant]:
@@ -386,13 +416,18 @@ class Project:
 
     def reference_metrics(self) -> dict[str, dict[str, Any]]:
         """The metrics of the T-TAME paper, with their settings."""
-        metrics = self.params.evaluate.metrics.items()
-        return {name: s for name, s in metrics if self.catalogue.metrics[name].in_reference}
+        settings = self.params.evaluate.settings.items()
+        return {name: s for name, s in settings if self.catalogue.metrics[name].in_reference}
 
     def measure_metrics(self) -> dict[str, str]:
         """The metric of each measure."""
         metrics = self.catalogue.metrics.items()
         return {measure: name for name, facts in metrics for measure in facts.measures}
+
+
+def growing(name: str, key_of: Callable[[int], Key], files: Sequence[Path], images: int) -> Result:
+    """A result of so many images, whose key is known of any number of them."""
+    return Result(name, key_of(images), tuple(files), images, key_of)
 
 
 def digest_if_there(path: Path) -> str:

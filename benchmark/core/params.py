@@ -62,7 +62,8 @@ class Explainer(Section):
     `settings` are the keyword arguments of its constructor, `reference` those that are others in
     the mode `reference`. `precision` is that of its forward passes; scores are always of float32.
     A trained explainer may have a `recipe`, what differs from `train`, or a `checkpoint`: a trained
-    state (see benchmark/commands/convert.py) that is used instead of training.
+    state (see benchmark/commands/convert.py) that is used instead of training. It explains the
+    first `images` evaluation images, all if null.
     """
 
     load: str | None = None
@@ -71,6 +72,7 @@ class Explainer(Section):
     precision: Precision = "float32"
     recipe: dict[str, Any] = {}
     checkpoint: Path | None = None
+    images: Positive | None = None
 
 
 class Backbone(Section):
@@ -140,6 +142,7 @@ class Cell(Section):
     precision: Precision
     recipe: Recipe
     checkpoint: Path | None
+    images: int | None
 
     @property
     def name(self) -> str:
@@ -162,8 +165,15 @@ class Explain(Section):
     nan_maps: Literal["refuse", "count"]
 
 
+class Scored(Section):
+    """The settings of a metric; it scores the first `images` evaluation images, all if null."""
+
+    settings: dict[str, Any] = {}
+    images: Positive | None = None
+
+
 class Evaluate(Section):
-    """Settings of each metric, and images through the network at a time.
+    """The metrics, and images through the network at a time.
 
     The difference of the two modes is measured on the first `delta_images`. `compile` sends the
     network through torch.compile first: worth it where there are thousands of images.
@@ -172,7 +182,12 @@ class Evaluate(Section):
     batch_size: Positive
     compile: bool = False
     delta_images: Positive
-    metrics: dict[str, dict[str, Any]]
+    metrics: dict[str, Scored]
+
+    @property
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """The settings of each metric."""
+        return {name: metric.settings for name, metric in self.metrics.items()}
 
 
 class Randomise(Section):
@@ -252,7 +267,7 @@ class Params(Section):
             for key, group in (("explainers", backbone.explainers), ("skip", backbone.skip)):
                 refuse_unknown(f"backbones.{name}.{key}", group, self.explainers)
             for explainer in self.explainers:
-                self.cell(name, explainer)
+                self.refuse_few_images(self.cell(name, explainer))
         refuse_unknown("ablation", self.ablation, self.backbones)
         for name, variants in self.ablation.items():
             for key, variant in variants.items():
@@ -266,6 +281,25 @@ class Params(Section):
                     "baseline"
                 )
         return self
+
+    def refuse_few_images(self, cell: Cell) -> None:
+        """Refuse a cell of fewer images than are looked at one by one.
+
+        Raises:
+            ValueError: names what needs more.
+        """
+        needs = {
+            "evaluate.delta_images": self.evaluate.delta_images,
+            "randomise.images": self.randomise.images,
+            "plots.grid_images": self.plots.grid_images,
+            "page.images": self.page.images,
+        }
+        name, most = max(needs.items(), key=lambda need: need[1])
+        if cell.images is not None and cell.images < min(most, self.images.evaluation):
+            raise ValueError(
+                f"explainers.{cell.explainer}.images is {cell.images}: expected at least {most}, "
+                f"as {name}"
+            )
 
     def cell(self, backbone: str, explainer: str) -> Cell:
         """What params.yaml says of an explainer on a backbone; what the backbone says, wins."""

@@ -30,6 +30,9 @@ MISSING = "missing"
 DAMAGED = "damaged"
 """Why a result is due whose files are not those that were written."""
 
+IMAGES = "images"
+"""Why a result is due that is of more or fewer images than it should be."""
+
 Item = TypeVar("Item")
 
 
@@ -71,11 +74,17 @@ class Key:
 
 
 class Result(NamedTuple):
-    """A result that a stage is to make: its name in the folder, its key, and its files."""
+    """A result that a stage is to make: its name in the folder, its key, and its files.
+
+    One that grows with the number of images says of how many it is, and how the key of the `first`
+    so many is made: of more images only the new ones are computed.
+    """
 
     name: str
     key: Key
     files: tuple[Path, ...]
+    images: int = 0
+    first: Callable[[int], Key] | None = None
 
 
 def digest_json(value: Any) -> str:
@@ -115,8 +124,18 @@ class Shelf:
         record = self.records.get(result.name)
         if record is None or not all(file.is_file() for file in result.files):
             return [MISSING]
-        changed = result.key.differences(Key(**record["key"]), self.but)
-        return changed or ([] if self.is_whole(result) else [DAMAGED])
+        kept = record.get("images", 0)
+        other = result.first is not None and 0 < kept != result.images
+        key = result.first(kept) if result.first and other else result.key
+        changed = key.differences(Key(**record["key"]), self.but)
+        if changed or not self.is_whole(result):
+            return changed or [DAMAGED]
+        return [IMAGES] if other else []
+
+    def kept(self, result: Result) -> int:
+        """How many of the first images of a result need not be computed."""
+        fresh = set(self.why(result)) <= {IMAGES}
+        return min(self.records[result.name].get("images", 0), result.images) if fresh else 0
 
     def is_whole(self, result: Result) -> bool:
         """Whether the files of a result are those of its record."""
@@ -137,9 +156,11 @@ class Shelf:
             results: whose files have been written.
             notes: what is written beside.
         """
-        for name, key, files in results:
-            entry = {"key": asdict(key), "files": self.digests(files)}
-            self.records[name] = entry | notes
+        for result in results:
+            entry = {"key": asdict(result.key), "files": self.digests(result.files)}
+            if result.images:
+                entry["images"] = result.images
+            self.records[result.name] = entry | notes
         self.write()
 
     def clear(self) -> None:
@@ -149,8 +170,8 @@ class Shelf:
 
     def touch(self, results: Iterable[Result]) -> None:
         """Write down that the files of results have changed, and not what they are made of."""
-        for name, _, files in results:
-            self.records[name]["files"] = self.digests(files)
+        for result in results:
+            self.records[result.name]["files"] = self.digests(result.files)
         self.write()
 
     def write(self) -> None:

@@ -92,6 +92,31 @@ def build_suite(
     return [metrics.build(name, given) for name, given in chosen.items()]
 
 
+def views_of(
+    suites: dict[str, tuple[dict[str, Any], int]],
+    mode: str,
+    backbone: Backbone,
+    maps: NDArray[np.float32],
+    *,
+    trained: bool,
+) -> list[View]:
+    """Views in a mode, one for the metrics that score the same number of maps.
+
+    Args:
+        suites: the settings of each metric by its name, and how many maps it scores, the first.
+        mode: see `build_suite`.
+        backbone: see `build_suite`.
+        maps: (n, h, w).
+        trained: see `build_suite`.
+    """
+    views = []
+    for count in sorted({number for _, number in suites.values()}, reverse=True):
+        settings = {name: own for name, (own, number) in suites.items() if number == count}
+        suite = build_suite(settings, mode, backbone, trained=trained)
+        views.append(View(mode, suite, maps[:count]))
+    return views
+
+
 def reference_noise(road: dict[str, Any], backbone: Backbone, *, raw: bool) -> dict[str, Any]:
     """ROAD's noise and its empty image as in the reference, in pixels of [0, 1].
 
@@ -107,11 +132,11 @@ def reference_noise(road: dict[str, Any], backbone: Backbone, *, raw: bool) -> d
     }
 
 
-def blocks(split: Split, views: Sequence[View]) -> dict[str, slice]:
+def blocks(split: Split, views: Sequence[View], name: str) -> dict[str, slice]:
     """The images scored at a time, by the names of their pieces."""
     count = 1 + sum(metric.versions for view in views for metric in view.perturbing)
     size = max(1, PERTURBED // count)
-    return {f"scores-{block.start:06d}": block for block in split.batches(size)}
+    return {f"{name}-{block.start:06d}": block for block in split.batches(size)}
 
 
 class Keeping(Protocol):
@@ -134,6 +159,7 @@ def score(
     *,
     seed: int,
     batch_size: int,
+    name: str = "scores",
 ) -> list[pd.DataFrame]:
     """Scores of each view, from where `work` left off.
 
@@ -144,13 +170,14 @@ def score(
         work: where finished blocks are kept.
         seed: of ties and noise, see `image_seeds`.
         batch_size: images through the network at a time.
+        name: of the blocks.
 
     Returns:
         a table a view, with the columns image, metric, level, value, weights.
     """
     seeds = image_seeds(seed, split)
     pieces = work.streamed(
-        blocks(split, views),
+        blocks(split, views, name),
         lambda todo: score_blocks(views, backbone, split, seeds, batch_size, todo.values()),
         "block",
     )

@@ -223,7 +223,7 @@ def levels(params: Params, metric: str, key: str, default: Iterable[float]) -> l
     """The levels of a metric; none if it is not in params.yaml."""
     if metric not in params.evaluate.metrics:
         return []
-    return list(params.evaluate.metrics[metric].get(key, default))
+    return list(params.evaluate.settings[metric].get(key, default))
 
 
 def scores_of(cell: Cell, split: Split) -> dict[str, dict[str, list[float]]]:
@@ -256,7 +256,7 @@ def sprites(
 def suite(params: Params, backbone: Backbone, cell: Cell) -> list[Perturbation]:
     """The metrics whose images are shown: AD and IC, then ROAD."""
     chosen: dict[str, dict[str, Any]] = {
-        name: params.evaluate.metrics[name]
+        name: params.evaluate.settings[name]
         for name in ("confidence", "road")
         if name in params.evaluate.metrics
     }

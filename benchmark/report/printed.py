@@ -11,6 +11,9 @@ from benchmark.core.params import Variant
 from benchmark.report.measures import Known, averaged, measure_of, of_metric
 from benchmark.report.rendering import Entry, Mark
 
+BETTER, WORSE = "better", "worse"
+"""Than the first explainer, by the main claims."""
+
 COSTS = {"images_forward": "Images forward", "images_backward": "Images backward"}
 """Costs shown in the comparison, with their labels."""
 
@@ -37,7 +40,8 @@ CAPTIONS = {
     "road": "ROAD: per cent of predictions unchanged after removing pixels",
     "faithfulness": "Further measures of faithfulness",
     "maps": "The maps themselves: localisation, complexity, degenerate maps",
-    "ranks": "Mean ranks over images",
+    "ranks": "Mean ranks over the images that all explainers have",
+    "decided": "How many differences the tests decide",
     "ablation": "Variants of T-TAME: means over seeds",
     "delta": "Reference arithmetic minus corrected",
     "randomisation": "Similarity of maps when layers are randomised from the top",
@@ -81,7 +85,7 @@ class Column:
             return Entry(f"{row['value']:.4g}")
         mark: Mark = "best" if row["best"] else "" if row["separated"] else "tied"
         interval = f"{self.end(row['low'])}–{self.end(row['high'])}"
-        return Entry(self.text(row["value"]), interval, mark)
+        return Entry(self.text(row["value"]), interval, mark, row.get("against_main", ""))
 
 
 def printed_tables(
@@ -96,6 +100,7 @@ def printed_tables(
     def explainers(shown: Iterable[str]) -> pd.DataFrame:
         return printed(comparison, columns(comparison, shown, known), labels)
 
+    main = labels[comparison["explainer"].iloc[0]]
     return {
         "comparison": explainers([*CONFIDENCE, *COSTS]),
         "road": road_table(comparison, known, labels),
@@ -106,6 +111,7 @@ def printed_tables(
             for name in of_metric(metric, known)
         ),
         "ranks": rank_table(own["ranks"], known, labels),
+        "decided": decided_table(own["decided"], known, main),
         "ablation": ablation_table(own["ablation"], known, variants),
         "delta": delta_table(own["delta"], known, labels),
         "randomisation": randomisation_table(own["randomisation"], labels),
@@ -139,15 +145,29 @@ def column(name: str, level: float | None, known: Known) -> Column:
 
 
 def printed(table: pd.DataFrame, shown: list[Column], labels: dict[str, str]) -> pd.DataFrame:
-    """The long form of a backbone as it is printed, a row an explainer."""
-    entries = {
-        c.heading: {row["explainer"]: c.entry(row) for _, row in c.of(table).iterrows()}
-        for c in shown
+    """The long form of a backbone as it is printed, a row an explainer, and of how many images.
+
+    A row that is of fewer images than the first also says what the first explainer has on these.
+    """
+    scored = [c for c in shown if c.metric not in COSTS]
+    counts = {
+        name: sorted({int(n) for c in scored for n in c.of(own)["n"]})
+        for name, own in table.groupby("explainer", sort=False)
     }
-    rows = [
-        {"Explainer": labels[name]} | {heading: own[name] for heading, own in entries.items()}
-        for name in table["explainer"].unique()
-    ]
+    first = next(iter(counts))
+    rows = []
+    for name, own in table.groupby("explainer", sort=False):
+        row: dict[str, Any] = {"Explainer": labels[str(name)]}
+        row["n"] = Entry(
+            "–".join(str(n) for n in (counts[name][0], counts[name][-1])[: len(counts[name])])
+        )
+        for c in shown:
+            (_, values), *_ = c.of(own).iterrows()
+            row[c.heading] = c.entry(values)
+            if c in scored and values["n"] < c.of(table)["n"].iloc[0]:
+                text = c.text(values["main_value"])
+                row[c.heading] = row[c.heading]._replace(beside=f"{labels[first]} {text}")
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -196,6 +216,28 @@ def rank_table(table: pd.DataFrame, known: Known, labels: dict[str, str]) -> pd.
         rows.append(row)
     closing = {c.label: Entry(f"{difference:.2f}") for c in shown}
     rows.append({"Explainer": "critical difference"} | closing)
+    return pd.DataFrame(rows)
+
+
+def decided_table(table: pd.DataFrame, known: Known, main: str) -> pd.DataFrame:
+    """How many differences the tests decide, a row a measure: of all pairs, and of the claims.
+
+    The claims are the pairs of the first explainer, `main`; each family is corrected by itself.
+    """
+    rows = []
+    for c in columns(table, RANKED, known):
+        own = c.of(table).iloc[0]
+        undecided = own["claims"] - own["better"] - own["worse"]
+        rows.append(
+            {
+                "Measure": c.heading,
+                "Pairs": Entry(f"{own['pairs']}"),
+                "decided": Entry(f"{own['decided']}"),
+                f"{main} better": Entry(f"{own['better']}"),
+                f"{main} worse": Entry(f"{own['worse']}"),
+                "not decided": Entry(f"{undecided}"),
+            }
+        )
     return pd.DataFrame(rows)
 
 

@@ -10,18 +10,23 @@ from benchmark.core import results
 TIED = "°"
 """Marks what a paired test does not tell from the best."""
 
+CLAIMS = {"better": "▲", "worse": "▼"}
+"""Marks what the main claims tell from the first explainer."""
+
 SYMBOLS = {
     "↑": r"$\uparrow$",
     "↓": r"$\downarrow$",
     "–": "--",
     TIED: r"$^{\circ}$",
     "≡": r"$\equiv$",
+    "▲": r"$^{\blacktriangle}$",
+    "▼": r"$^{\blacktriangledown}$",
 }
 """What LaTeX writes otherwise."""
 
 DOCUMENT = r"""\documentclass[10pt]{article}
 \usepackage[a4paper,landscape,margin=15mm]{geometry}
-\usepackage{booktabs,graphicx}
+\usepackage{amssymb,booktabs,graphicx}
 \newsavebox{\fitted}
 \newcommand{\fit}[1]{\sbox{\fitted}{\input{#1}}%
   \ifdim\dimexpr\ht\fitted+\dp\fitted>0.85\textheight
@@ -47,11 +52,21 @@ Mark = Literal["", "best", "tied"]
 
 
 class Entry(NamedTuple):
-    """A cell: the value and its interval as they are printed, and what they are marked as."""
+    """A cell as it is printed.
+
+    Attributes:
+        value: of the row.
+        interval: of the value.
+        mark: what it is in its column.
+        claim: what it is against the first explainer, see CLAIMS, or empty.
+        beside: what the first explainer has on the same images, where it has more.
+    """
 
     value: str
     interval: str = ""
     mark: Mark = ""
+    claim: str = ""
+    beside: str = ""
 
 
 def write(path: Path, table: pd.DataFrame) -> None:
@@ -99,7 +114,7 @@ def plain(table: pd.DataFrame) -> pd.DataFrame:
             found[name] = column
             continue
         found[name] = column.map(lambda cell: cell.value)
-        for part in ("interval", "mark"):
+        for part in ("interval", "mark", "claim", "beside"):
             texts = column.map(lambda cell, part=part: getattr(cell, part))
             if texts.any():
                 found[f"{name} {part}"] = texts
@@ -111,8 +126,9 @@ def markdown_cell(cell: str | Entry) -> str:
     if isinstance(cell, str):
         return cell
     value = f"**{cell.value}**" if cell.mark == "best" else cell.value
-    value += TIED if cell.mark == "tied" else ""
-    return f"{value} <sub>{cell.interval}</sub>" if cell.interval else value
+    value += (TIED if cell.mark == "tied" else "") + CLAIMS.get(cell.claim, "")
+    small = ", ".join(part for part in (cell.interval, cell.beside) if part)
+    return f"{value} <sub>{small}</sub>" if small else value
 
 
 def latex(table: pd.DataFrame) -> str:
@@ -128,8 +144,9 @@ def latex_cell(cell: str | Entry) -> str:
     if isinstance(cell, str):
         return escaped(cell)
     value = rf"\textbf{{{escaped(cell.value)}}}" if cell.mark == "best" else escaped(cell.value)
-    value += SYMBOLS[TIED] if cell.mark == "tied" else ""
-    return rf"{value} {{\scriptsize {escaped(cell.interval)}}}" if cell.interval else value
+    value += escaped((TIED if cell.mark == "tied" else "") + CLAIMS.get(cell.claim, ""))
+    small = escaped(", ".join(part for part in (cell.interval, cell.beside) if part))
+    return rf"{value} {{\scriptsize {small}}}" if small else value
 
 
 def escaped(text: str) -> str:

@@ -1,11 +1,13 @@
 """Statistics of per-image scores: intervals, paired differences, tests, ranks.
 
-Thin layers over scipy. Every function takes per-image scores as `store` reads
-them; images are the sample, so that cells scored on the same images are compared in pairs.
+Thin layers over scipy. Images are the sample. Explainers may have scores of more or fewer of them:
+two are compared on the images that both have, all of them on those that all have.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import combinations, product, repeat
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,10 @@ from scipy.stats import bootstrap, friedmanchisquare, rankdata, studentized_rang
 from scipy.stats import t as student
 
 from benchmark.core.params import Tables as Settings
+
+PAIR_COLUMNS = ["metric", "level", "first", "second", "difference", "low", "high", "n", "p"]
+PAIR_COLUMNS += ["p_holm", "p_main"]
+"""See `pairs`."""
 
 CHUNK = 250
 """Resamples held at a time."""
@@ -28,6 +34,8 @@ NO_LEVEL = -1.0
 
 def matrix(scores: pd.DataFrame, averaged: Sequence[str] = ()) -> pd.DataFrame:
     """One row an image, one column a (metric, level), both sorted; level NaN where there is none.
+
+    An image that a metric has not scored is NaN there.
 
     Args:
         scores: per-image scores of one cell.
@@ -76,8 +84,27 @@ def interval(values: NDArray[np.floating], settings: Settings, seed: int) -> NDA
     return np.stack([found.low, found.high])
 
 
+def by_images(table: pd.DataFrame) -> Iterator[tuple[list[int], pd.DataFrame]]:
+    """The columns of a `matrix` in groups that have the same images: their places, and they."""
+    groups: dict[bytes, list[int]] = {}
+    for place, present in enumerate(table.notna().to_numpy().T):
+        if present.any():
+            groups.setdefault(present.tobytes(), []).append(place)
+    for places in groups.values():
+        yield places, table.iloc[:, places].dropna()
+
+
 def means(table: pd.DataFrame, settings: Settings, seed: int) -> pd.DataFrame:
     """Means over images, a row a measure and level: metric, level, value, low, high, n."""
+    parts = [
+        means_of_all(own, settings, seed).set_index(pd.Index(places))
+        for places, own in by_images(table)
+    ]
+    return pd.concat(parts).sort_index().reset_index(drop=True)
+
+
+def means_of_all(table: pd.DataFrame, settings: Settings, seed: int) -> pd.DataFrame:
+    """`means` of columns that have the same images."""
     low, high = interval(table.to_numpy(), settings, seed)
     return pd.DataFrame(
         {
@@ -95,30 +122,31 @@ def pairs(tables: dict[str, pd.DataFrame], settings: Settings, seed: int) -> pd.
     """Every pair of explainers at every measure and level.
 
     Args:
-        tables: explainer to `matrix` of its scores, all of the same images and columns.
+        tables: explainer to `matrix` of its scores, the main one first; all of the same columns.
         settings: of the bootstrap interval of the mean difference.
         seed: of the bootstrap.
 
     Returns:
-        columns metric, level, first, second, difference (first - second, mean over images), low,
-        high, p (Wilcoxon signed-rank, two-sided, zeros split between the signs; 1 where no image
-        differs) and p_holm (corrected by Holm over the pairs of the same measure and level).
+        PAIR_COLUMNS: metric, level, first, second, difference (first - second, mean over the images
+        that both have), low, high, n (these images), p (Wilcoxon signed-rank, two-sided, zeros
+        split between the signs; 1 where no image differs), p_holm (corrected by Holm over all pairs
+        of the same measure and level) and p_main (corrected over the pairs of the first explainer,
+        the main claims; NaN for the others).
     """
-    rows = []
+    parts = [pd.DataFrame(columns=PAIR_COLUMNS)]
     for first, second in combinations(tables, 2):
         difference = tables[first] - tables[second]
         found = means(difference, settings, seed).rename(columns={"value": "difference"})
-        found.insert(2, "first", first)
-        found.insert(3, "second", second)
-        found["p"] = signed_rank(difference.to_numpy())
-        rows.append(found.drop(columns="n"))
-    if not rows:
-        return pd.DataFrame(
-            columns=["metric", "level", "first", "second", "difference", "low", "high", "p"]
-        ).assign(p_holm=[])
-    table = pd.concat(rows, ignore_index=True)
-    groups = table.groupby(["metric", "level"], dropna=False, sort=False)["p"]
-    return table.assign(p_holm=groups.transform(holm))
+        p = [signed_rank(own.to_numpy()) for _, own in by_images(difference)]
+        places = [place for own, _ in by_images(difference) for place in own]
+        found["p"] = np.concatenate(p)[np.argsort(places)]
+        parts.append(found.assign(first=first, second=second))
+    table = pd.concat(parts[1:] or parts, ignore_index=True)
+    keys = ["metric", "level"]
+    table["p_holm"] = table.groupby(keys, dropna=False, sort=False)["p"].transform(holm)
+    main = table[table["first"] == next(iter(tables))]
+    table["p_main"] = main.groupby(keys, dropna=False, sort=False)["p"].transform(holm)
+    return table[PAIR_COLUMNS]
 
 
 def signed_rank(differences: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -169,8 +197,10 @@ def against_best(
 ) -> pd.DataFrame:
     """Every explainer against the best one, by mean, at every measure and level.
 
+    It is of the images that all of them have.
+
     Args:
-        tables: explainer to `matrix` of its scores, all of the same images and columns.
+        tables: explainer to `matrix` of its scores, all of the same columns.
         higher_is_better: the good direction of each column's measure.
         confidence: one minus the level of the tests.
 
@@ -180,10 +210,8 @@ def against_best(
         best.
     """
     names = list(tables)
-    stacked = np.stack([table.to_numpy() for table in tables.values()])
     rows = []
-    for column, (metric, level) in enumerate(tables[names[0]].columns):
-        values = stacked[:, :, column]
+    for (metric, level), values in shared(tables):
         means = np.round(values.mean(axis=1), 6)
         top = means.max() if higher_is_better[metric] else means.min()
         best = means == top
@@ -229,39 +257,53 @@ def ranks(
     """Mean ranks of the explainers over images, 1 the best, at every measure and level.
 
     Args:
-        tables: explainer to `matrix` of its scores, all of the same images and columns.
+        tables: explainer to `matrix` of its scores, all of the same columns.
         higher_is_better: the good direction of each column's measure.
         confidence: of the critical difference.
 
     Returns:
-        columns metric, level, explainer, rank, critical_difference (Nemenyi: mean ranks that are
-        closer do not differ at this confidence; Demsar 2006, JMLR 7) and p (Friedman's test that
-        all ranks are the same; NaN for fewer than three explainers, or where all values agree).
+        columns metric, level, explainer, rank, n (the images that all explainers have),
+        critical_difference (Nemenyi: mean ranks that are closer do not differ at this confidence;
+        Demsar 2006, JMLR 7) and p (Friedman's test that all ranks are the same; NaN for fewer than
+        three explainers, or where all values agree).
     """
+    columns = ["metric", "level", "explainer", "rank", "n", "critical_difference", "p"]
     names = list(tables)
-    if len(names) < 2:
-        return pd.DataFrame(
-            columns=["metric", "level", "explainer", "rank", "critical_difference", "p"]
-        )
-    stacked = np.stack([table.to_numpy() for table in tables.values()])
-    images = stacked.shape[1]
-    difference = critical_difference(len(names), images, confidence)
-    rows = []
-    for column, (metric, level) in enumerate(tables[names[0]].columns):
-        values = np.round(stacked[:, :, column], 6)
+    rows: list[tuple[Any, ...]] = []
+    for (metric, level), found in shared(tables) if len(names) > 1 else ():
+        images = found.shape[1]
+        difference = critical_difference(len(names), images, confidence)
+        values = np.round(found, 6)
         better = higher_is_better[metric]
         mean = rankdata(-values if better else values, axis=0).mean(axis=1)
         differ = len(names) > 2 and bool((values != values[0]).any())
         p = friedmanchisquare(*values).pvalue if differ else np.nan
         rows += [
-            (metric, level, name, rank, difference, p)
+            (metric, level, name, rank, images, difference, p)
             for name, rank in zip(names, mean, strict=True)
         ]
-    return pd.DataFrame(
-        rows, columns=["metric", "level", "explainer", "rank", "critical_difference", "p"]
-    )
+    return pd.DataFrame(rows, columns=columns)
 
 
+def shared(
+    tables: dict[str, pd.DataFrame],
+) -> Iterator[tuple[tuple[str, float], NDArray[np.float64]]]:
+    """The values (explainers, images) of each column of `matrix`es, of the images that all have.
+
+    Raises:
+        ValueError: there are none.
+    """
+    images = sorted(set().union(*(table.index for table in tables.values())))
+    stacked = np.stack([table.reindex(images).to_numpy() for table in tables.values()])
+    for column, name in enumerate(next(iter(tables.values())).columns):
+        values = stacked[:, :, column]
+        common = ~np.isnan(values).any(axis=0)
+        if not common.any():
+            raise ValueError(f"{name[0]} has no image that all explainers have: expected one")
+        yield name, values[:, common]
+
+
+@cache
 def critical_difference(explainers: int, images: int, confidence: float) -> float:
     """Nemenyi's critical difference of mean ranks (Demsar 2006, JMLR 7, section 3.2.2)."""
     quantile = studentized_range.ppf(confidence, explainers, np.inf) / np.sqrt(2)

@@ -14,7 +14,7 @@ from benchmark.core.cells import Project
 from benchmark.core.params import Params
 from benchmark.core.params import Tables as Settings
 from benchmark.report.measures import Known, averaged, measure_of
-from benchmark.report.printed import COSTS, RANKED
+from benchmark.report.printed import BETTER, COSTS, RANKED, WORSE
 from benchmark.report.statistics import against_best, matrix, means, over_seeds, pairs, ranks
 
 KEY = ["backbone", "explainer", "metric", "level"]
@@ -22,6 +22,11 @@ KEY = ["backbone", "explainer", "metric", "level"]
 
 LONG_COLUMNS = [*KEY, "value", "low", "high", "n", "best", "separated"]
 """The long form; `best` and `separated` as in statistics.against_best."""
+
+COMPARED_COLUMNS = [*LONG_COLUMNS, "main_value", "against_main"]
+"""That of the comparison: the value of the first explainer on the same images, and whether the main
+claims say that a row is better or worse than it, see `beside_main`."""
+
 
 REPORTED_COLUMNS = [*KEY, "value", "like_for_like", "source"]
 """Published values, see results/reported/; of the same network and protocol, or not."""
@@ -36,24 +41,26 @@ UNCHANGED = 0.9
 def long_forms(project: Project, known: Known) -> dict[str, pd.DataFrame]:
     """Every table as programs read it, by name, from the stored scores.
 
-    comparison, reported, pairs, ranks, delta, randomisation, ablation and ablation_seeds.
+    comparison, reported, pairs, decided, ranks, delta, randomisation, ablation and ablation_seeds.
     """
     params, cells = project.params, project.all_cells()
     scores = [results.read_scores(results.scores_path(c.backbone, c.explainer)) for c in cells]
     comparison = compared(scores, known, params)
     costs = [read_cost(c.backbone, c.explainer) for c in cells]
-    comparison = pd.concat([comparison, *costs], ignore_index=True)[LONG_COLUMNS]
     published = read_reported(params.code / results.REPORTED, known)
     good = {name: measure_of(name, known).higher_is_better for name in scored_names(comparison)}
     names = averaged(known)
     paired = by_backbone(scores, names, lambda t: pairs(chosen(t), params.tables, params.seed))
+    comparison = beside_main(comparison, paired, good, params.tables.confidence)
+    comparison = pd.concat([comparison, *costs], ignore_index=True)[COMPARED_COLUMNS]
     ranked = by_backbone(scores, names, lambda t: ranks(t, good, params.tables.confidence))
     delta = pd.concat(
         [results.read_table(results.delta_path(c.backbone, c.explainer)) for c in cells]
     )
     similarity = marked(randomisation(project))
     long = {"comparison": comparison, "reported": beside_reported(comparison, published)}
-    long |= {"pairs": paired, "ranks": ranked, "delta": delta, "randomisation": similarity}
+    long |= {"pairs": paired, "decided": decided(paired, good, params.tables.confidence)}
+    long |= {"ranks": ranked, "delta": delta, "randomisation": similarity}
     long["ablation"], long["ablation_seeds"] = ablated(project, known)
     return long
 
@@ -80,6 +87,56 @@ def compared(cells: list[pd.DataFrame], known: Known, params: Params) -> pd.Data
     return long.merge(marks, on=KEY, how="left", validate="one_to_one")
 
 
+def beside_main(
+    table: pd.DataFrame, paired: pd.DataFrame, good: dict[str, bool], confidence: float
+) -> pd.DataFrame:
+    """A long form with what there is to say of the first explainer on the images of each row.
+
+    Args:
+        table: the long form.
+        paired: every pair, see statistics.pairs.
+        good: the good direction of each measure.
+        confidence: one minus the level of the tests of the main claims.
+
+    Returns:
+        the long form with the columns main_value, and against_main: `better` or `worse` where a
+        test of the main claims tells a row from the first explainer, else empty.
+    """
+    own = paired.dropna(subset=["p_main"]).rename(columns={"second": "explainer"})
+    own = own[[*KEY, "difference", "p_main", "n"]]
+    table = table.merge(own, on=KEY, how="left", validate="one_to_one", suffixes=("", "_both"))
+    higher = table["metric"].map(good)
+    better = (table["difference"] < 0) == higher  # the difference is the first explainer's minus
+    told = table["p_main"] < 1 - confidence
+    all_in_both = table["n"] == table["n_both"]
+    table["main_value"] = (table["value"] + table["difference"]).where(all_in_both)
+    table["against_main"] = np.where(told, np.where(better, BETTER, WORSE), "")
+    return table.drop(columns=["difference", "p_main", "n_both"])
+
+
+def decided(paired: pd.DataFrame, good: dict[str, bool], confidence: float) -> pd.DataFrame:
+    """How many pairs the tests decide, a row a backbone, measure and level.
+
+    Returns:
+        pairs and decided (Holm over all pairs); claims, and how many of the explainers the first
+        one is better and worse than (Holm over these main claims).
+    """
+    level = 1 - confidence
+    gain = paired["difference"].where(paired["metric"].map(good), -paired["difference"])
+    claim = paired["p_main"] < level
+    counts = pd.DataFrame(
+        {
+            "pairs": 1,
+            "decided": paired["p_holm"] < level,
+            "claims": paired["p_main"].notna(),
+            "better": claim & (gain > 0),
+            "worse": claim & (gain < 0),
+        }
+    ).astype(int)
+    keys = [paired[name] for name in ("backbone", "metric", "level")]
+    return counts.groupby(keys, dropna=False, sort=False).sum().reset_index()
+
+
 def summarise(
     scores: Iterable[pd.DataFrame], settings: Settings, seed: int, averaged: Sequence[str] = ()
 ) -> pd.DataFrame:
@@ -92,7 +149,7 @@ def summarise(
         averaged: measures whose mean and area over levels follow, see statistics.matrix.
 
     Raises:
-        ValueError: cells of one backbone differ in weights, preprocessing or images.
+        ValueError: cells of one backbone differ in weights, preprocessing or the order of images.
     """
     scores = list(scores)
     refuse_mixture(scores)
@@ -126,6 +183,8 @@ def by_backbone(
 def refuse_mixture(scores: list[pd.DataFrame]) -> None:
     """Refuse cells of a backbone that saw other weights, preprocessing or images.
 
+    One may have more images than another.
+
     Raises:
         ValueError: names the first cell that differs from the first of its backbone.
     """
@@ -140,10 +199,11 @@ def refuse_mixture(scores: list[pd.DataFrame]) -> None:
                 f"{name} with {', '.join(sorted(known_weights))}: expected the same weights and "
                 "preprocessing, run `dvc repro` to score both again"
             )
-        if images != known_images:
+        if not (images <= known_images or known_images <= images):
             raise ValueError(
                 f"{explainer} on {backbone} has scores of {len(images)} images, {name} of "
-                f"{len(known_images)}: expected the same images, run `dvc repro`"
+                f"{len(known_images)}, and only {len(images & known_images)} are the same: "
+                "expected the first of the same images, run `dvc repro`"
             )
 
 
@@ -153,6 +213,7 @@ def read_cost(backbone: str, explainer: str) -> pd.DataFrame:
     rows = [
         {"metric": name, "level": np.nan, "value": cost[name], "low": cost[name]}
         | {"high": cost[name], "n": cost["images"], "best": False, "separated": False}
+        | {"main_value": np.nan, "against_main": ""}
         for name in COSTS
     ]
     names = {"backbone": backbone, "explainer": explainer, "label": cost["label"]}
@@ -204,7 +265,7 @@ def beside_reported(table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFram
     numbers = published.astype({"level": float, "reported": float})
     both = table.merge(numbers, on=KEY, how="inner", validate="one_to_many")
     difference = (both["value"] - both["reported"]).where(both["like_for_like"].astype(bool))
-    both.insert(len(LONG_COLUMNS) + 1, "difference", difference)
+    both.insert(len(table.columns) + 1, "difference", difference)
     return both
 
 
@@ -265,10 +326,11 @@ def marked(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def summary(table: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
-    """The means by backbone, explainer and measure, for `dvc metrics`."""
+    """The means by backbone, explainer and measure, and of how many images, for `dvc metrics`."""
     found: dict[str, dict[str, dict[str, float]]] = {}
     for row in table.itertuples():
         cell = found.setdefault(row.backbone, {}).setdefault(row.explainer, {})
         level = "" if np.isnan(row.level) else f"_{row.level:g}"
         cell[f"{row.metric}{level}"] = float(f"{row.value:.6g}")
+        cell[f"{row.metric}_images"] = row.n
     return found
