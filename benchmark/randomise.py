@@ -1,6 +1,6 @@
-"""The sanity check on one backbone: how alike maps are when the network's weights are shuffled."""
+"""How alike the maps of one backbone are when its weights are shuffled, or with another seed."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -11,7 +11,9 @@ from benchmark.core.stage import run_shared
 from benchmark.core.store import Result, Shelf, Unfinished
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from benchmark.data.splits import Split
@@ -19,7 +21,10 @@ if TYPE_CHECKING:
 
 
 def main(params: Params, backbone: str) -> None:
-    """Write how alike the maps of the cells that are due are, at each share of random layers."""
+    """Write how alike the maps of the cells that are due are, at each share of random layers.
+
+    And with another seed, of explainers that have one.
+    """
     project = Project(params)
     shelf = Shelf(results.RANDOMISATION / backbone)
     cells = {cell.explainer: (cell, project.randomised(cell)) for cell in project.cells(backbone)}
@@ -43,12 +48,14 @@ def compare_cells(
 
     params = project.params
     network = build_backbone(backbone, device=device(), **params.backbones[backbone].spec)
-    split = read_split(results.SPLITS, "evaluation").first(params.randomise.images)
+    settings = params.randomise
+    split = read_split(results.SPLITS, "evaluation")
+    split = split.first(max(settings.images, settings.seed_images))
     targets = network.predict(split.images(slice(None)).to(network.device)).cpu()
-    shuffled = {level: randomised(network, level, params.seed) for level in params.randomise.layers}
+    shuffled = {level: randomised(network, level, params.seed) for level in settings.layers}
     for cell, made in tqdm(todo, desc=backbone, unit="cell", disable=processes.silent()):
         work = Unfinished(f"randomise {cell.name}", made.key)
-        table = compare(project, cell, shuffled, split, targets, work)
+        table = compare(project, cell, shuffled, network, split, targets, work)
         if processes.first():
             table["weights"] = network.digest[:12]
             results.write_scores(made.files[0], table, backbone, cell.explainer)
@@ -60,38 +67,63 @@ def compare(
     project: Project,
     cell: Cell,
     shuffled: "dict[float, Backbone]",
+    network: "Backbone",
     split: "Split",
     targets: "Tensor",
     work: Unfinished,
 ) -> "pd.DataFrame":
-    """The similarity of a cell's maps to those on each of the shuffled networks."""
+    """The similarity of a cell's maps to those on each of the shuffled networks.
+
+    And to those with another seed on the network itself, if the explainer has one.
+    """
     import pandas as pd
 
-    from benchmark.engine import explaining, randomising
+    from benchmark.engine import randomising
 
-    settings = project.params.explain
-    before = results.read_array(results.maps_path(cell.backbone, cell.explainer))[: len(split)]
+    params = project.params
+    settings = cell.settings_in(params.mode)
+    before = results.read_array(results.maps_path(cell.backbone, cell.explainer))
+    some = split.first(params.randomise.images)
     tables = []
-    for level, network in shuffled.items():
-        explainer = explaining.assemble(
-            cell.load or cell.explainer,
-            network,
-            cell.settings_in(project.params.mode),
-            project.state_of(cell),
-        )
-        pieces = explaining.explain(
-            explainer,
-            split,
-            work,
-            batch_size=settings.batch_size,
-            count_nan=settings.nan_maps == "count",
-            precision=cell.precision,
-            targets=targets,
-            name=f"maps-{level:g}",
-        )
-        after = explaining.joined_maps(pieces)
-        tables.append(randomising.similarities(before, after, split, level))
+    for level, other in shuffled.items():
+        after = explain(project, cell, settings, other, some, targets, work, f"maps-{level:g}")
+        tables.append(randomising.similarities(before[: len(some)], after, some, level))
+    if project.facts(cell.explainer).seeded:
+        settings = settings | {"seed": settings.get("seed", 0) + 1}
+        some = split.first(params.randomise.seed_images)
+        after = explain(project, cell, settings, network, some, targets, work, "maps-seed")
+        tables.append(randomising.seed_agreement(before[: len(some)], after, some))
     return pd.concat(tables, ignore_index=True)
+
+
+def explain(
+    project: Project,
+    cell: Cell,
+    settings: dict[str, Any],
+    network: "Backbone",
+    split: "Split",
+    targets: "Tensor",
+    work: Unfinished,
+    name: str,
+) -> "NDArray[np.float32]":
+    """The maps (N, h, w) of a cell's explainer with some settings on a network."""
+    from benchmark.engine import explaining
+
+    explain = project.params.explain
+    explainer = explaining.assemble(
+        cell.load or cell.explainer, network, settings, project.state_of(cell)
+    )
+    pieces = explaining.explain(
+        explainer,
+        split,
+        work,
+        batch_size=explain.batch_size,
+        count_nan=explain.nan_maps == "count",
+        precision=cell.precision,
+        targets=targets[: len(split)],
+        name=name,
+    )
+    return explaining.joined_maps(pieces)
 
 
 if __name__ == "__main__":

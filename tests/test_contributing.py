@@ -67,7 +67,7 @@ def test_adding_a_backbone_takes_parameters(
     raw = small()
     raw["images"] |= {"train": 4, "validation": 2, "evaluation": 2}
     raw["explainers"] = {name: raw["explainers"][name] for name in ("ttame", "gradcam")}
-    raw["evaluate"]["metrics"] = {"confidence": {"kept": [50]}}
+    raw["evaluate"]["metrics"] = {"confidence": {"settings": {"kept": [50]}}}
     for backbone in raw["backbones"].values():
         backbone["skip"] = []
     raw["backbones"] |= added["backbones"]

@@ -182,7 +182,7 @@ def noise_of(suite: list[Metric], pixels: Tensor) -> list[float]:
 
 def test_6_one_noise_for_all_methods(settings: Params, cnn: Backbone) -> None:
     """The reference adds it in raw pixels for T-TAME on CNNs, in normalised ones for its rivals."""
-    pixels, given = torch.full((1, 3, 32, 32), 0.5), settings.evaluate.metrics
+    pixels, given = torch.full((1, 3, 32, 32), 0.5), settings.evaluate.settings
     deviations = {
         (mode, trained): noise_of(
             scoring.build_suite(given, mode, cnn, trained=trained),

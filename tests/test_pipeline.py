@@ -29,7 +29,8 @@ from benchmark.core import params, results
 from benchmark.core.cells import Project
 from benchmark.core.memory import read_memory
 from benchmark.core.store import Shelf
-from benchmark.data.splits import read_split
+from benchmark.data.splits import Split, read_split
+from benchmark.engine import explaining, scoring
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.xdist_group("pipeline")
@@ -57,9 +58,10 @@ def small() -> dict[str, Any]:
     raw["ablation"] = {CNN: {name: study[name] for name in ("baseline", "one_layer")}}
     raw["runtime"] = {"batch": 2, "rounds": 1, "seconds": 0, "warmup": 1}
     raw["evaluate"]["delta_images"] = 3
-    raw["randomise"] = {"images": 2, "layers": [10, 100]}
-    raw["evaluate"]["metrics"]["deletion_insertion"]["steps"] = 2
-    raw["evaluate"]["metrics"]["road"]["removed"] = [10, 50, 90]
+    raw["explain"]["batch_size"] = 2
+    raw["randomise"] = {"images": 2, "layers": [10, 100], "seed_images": 3}
+    raw["evaluate"]["metrics"]["deletion_insertion"]["settings"]["steps"] = 2
+    raw["evaluate"]["metrics"]["road"]["settings"]["removed"] = [10, 50, 90]
     raw["tables"]["resamples"] = 50
     raw["plots"]["grid_images"] = 2
     raw["page"]["images"] = 2
@@ -171,9 +173,12 @@ def test_a_new_metric_scores_that_metric_alone(
     assert not {"gini", "entropy"} & set(scores["metric"])
     asked: list[list[str]] = []
     real = evaluate.score
-    monkeypatch.setattr(
-        evaluate, "score", lambda p, c, m, *rest: (asked.append(m), real(p, c, m, *rest))[1]
-    )
+
+    def score(project: Project, cell: params.Cell, kept: dict[str, int], *rest: Any) -> Any:
+        asked.append([name for name, images in kept.items() if images == 0])
+        return real(project, cell, kept, *rest)
+
+    monkeypatch.setattr(evaluate, "score", score)
     raw["evaluate"]["metrics"]["complexity"] = gini
     evaluate.main(write_params(copied, raw), CNN)
     assert asked == [["complexity"]] * len(CELLS[CNN])
@@ -182,6 +187,56 @@ def test_a_new_metric_scores_that_metric_alone(
     old = again[again["metric"].isin(set(scores["metric"]))].reset_index(drop=True)
     pd.testing.assert_frame_equal(old, scores, check_exact=True)
     pd.testing.assert_frame_equal(again, again.sort_values(order, kind="stable"), check_exact=True)
+
+
+def test_more_images_compute_the_new_ones_and_fewer_none(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Either way the bytes are those of a run that had so many from the start."""
+    whole, raw = files_of(copied), small()
+    explained: list[int] = []
+    scored: list[tuple[list[str], list[str]]] = []
+    explain_batch, score = explaining.explain_batch, scoring.score
+
+    def explain_some(explainer: Any, pixels: Any, *rest: Any, **settings: Any) -> Any:
+        explained.append(len(pixels))
+        return explain_batch(explainer, pixels, *rest, **settings)
+
+    def score_some(
+        views: list[scoring.View], network: Any, split: Split, *rest: Any, **s: Any
+    ) -> Any:
+        names = [metric.name for view in views for metric in view.suite]
+        scored.append((names, split.ids))
+        return score(views, network, split, *rest, **s)
+
+    monkeypatch.setattr(explaining, "explain_batch", explain_some)
+    monkeypatch.setattr(scoring, "score", score_some)
+    raw["explainers"]["rise"]["images"] = 3
+    raw["evaluate"]["metrics"]["road"]["images"] = 3
+    few = write_params(copied, raw)
+    for stage in (explain, evaluate):
+        stage.main(few, CNN)
+    assert explained == [1]  # the batch that is no longer whole
+    assert [ids for names, ids in scored if "road" not in names] == []
+    maps = results.read_array(results.maps_path(CNN, "rise"))
+    assert len(maps) == 3
+    ids = read_split(results.SPLITS, "evaluation").ids
+    table = results.read_scores(results.scores_path(CNN, "gradcam"))
+    road = table["metric"].str.startswith("road")
+    assert set(table[road]["image"]) == set(ids[:3])
+    assert set(table[~road]["image"]) == set(ids)
+    tables.main(few)
+    explained.clear()
+    scored.clear()
+    again = write_params(copied, small())
+    for stage in (explain, evaluate):
+        stage.main(again, CNN)
+    assert explained == [2]
+    of_gradcam = [found for found in scored if found == (["road"], ids[3:])]
+    assert len(of_gradcam) == len(CELLS[CNN])
+    tables.main(again)
+    after = files_of(copied)
+    assert [path for path in whole if whole[path][1] != after[path][1]] == []
 
 
 def test_only_figures_whose_data_changed_are_drawn(
@@ -218,7 +273,7 @@ def test_the_study_keeps_its_rows_in_a_clone_without_states(
     ablate.main(loaded, CNN)
     assert "older" not in Shelf(results.ABLATION / CNN).records["baseline"]
     raw = small()
-    raw["evaluate"]["metrics"]["road"]["noise"] = 0.02
+    raw["evaluate"]["metrics"]["road"]["settings"]["noise"] = 0.02
     loaded = write_params(copied, raw)
     ablate.main(loaded, CNN)
     assert f"ablate: {CNN} keeps the rows of baseline, one_layer" in capsys.readouterr().out
@@ -317,7 +372,7 @@ def test_a_compiled_network_gives_the_same_scores(copied: Path) -> None:
     if shutil.which("g++") is None:
         pytest.skip("torch.compile needs a C++ compiler on the CPU")
     raw = small()
-    raw["evaluate"]["metrics"] = {"confidence": {"kept": [50]}}
+    raw["evaluate"]["metrics"] = {"confidence": {"settings": {"kept": [50]}}}
     raw["backbones"][CNN]["skip"] = ["constant", "gradcam", "rise", "rollout", "ttame"]
     tables = []
     for compiled in (False, True):

@@ -130,10 +130,11 @@ def renew(project: Project, states: list[Trained], name: str) -> str:
             "state trained from a clean checkout, run `dvc repro` to train it anew"
         )
     largest = largest_difference(old, new, name, commit)
-    proof = {"from": commit, "to": current_commit(), "code": trained_by, "steps": STEPS}
+    proof = {"from": commit, "to": current_commit(), "code": trained_by, "steps": new["steps"]}
     for state in states:
         write_proof(project, state, name, proof | {"difference": largest})
-    return f"{name} renewed: {STEPS} steps differ by {largest:.1e} of the largest update at most"
+    done = f"{name} renewed: {new['steps']} steps differ by {largest:.1e}"
+    return f"{done} of the largest update at most"
 
 
 def refuse_uncommitted() -> None:
@@ -208,6 +209,7 @@ def write_steps(project: Project, state: Trained, path: Path) -> None:
     )
     found = {
         "code": state.made.key.code,
+        "steps": min(STEPS, training.step_count(cell.recipe, len(train))),
         "updates": {name: tensor.flatten().tolist() for name, tensor in updates.items()},
         "optimiser": json.loads(json.dumps(optimiser)),
     }
@@ -235,9 +237,9 @@ def largest_difference(old: dict[str, Any], new: dict[str, Any], name: str, comm
         share = float(np.abs(then - now).max(initial=0)) / scale
         if not share <= TOLERANCE:
             raise ValueError(
-                f"{name}: after {STEPS} steps {tensor} differs from that of {commit[:12]} by "
-                f"{share:.1e} of its largest update, expected at most {TOLERANCE:g}: the change is "
-                "no refactoring, run `dvc repro` to train it anew"
+                f"{name}: after {new['steps']} steps {tensor} differs from that of {commit[:12]} "
+                f"by {share:.1e} of its largest update, expected at most {TOLERANCE:g}: the change "
+                "is no refactoring, run `dvc repro` to train it anew"
             )
         largest = max(largest, share)
     return largest

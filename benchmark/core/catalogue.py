@@ -6,7 +6,7 @@ in results/check.json beside the digest of its sources.
 
 import importlib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from benchmark.core import results
@@ -23,6 +23,7 @@ class ExplainerFacts:
         label, kind: as printed.
         families: of backbones it supports.
         trained: whether it has to be trained.
+        seeded: whether its maps are of a `seed`, and it has nothing to train.
     """
 
     sources: str
@@ -30,6 +31,7 @@ class ExplainerFacts:
     kind: str
     families: tuple[str, ...]
     trained: bool
+    seeded: bool
 
 
 @dataclass(frozen=True)
@@ -98,9 +100,11 @@ def read_catalogue(params: Params) -> Catalogue:
 
 
 def recalled(known: dict[str, Any], group: str, name: str, sources: str) -> dict[str, Any] | None:
-    """What check.json has of a class, None if it is of other sources."""
+    """What check.json has of a class, None if it is of other sources or of other facts."""
     found: dict[str, Any] | None = known.get(group, {}).get(name)
-    return found if found and found["sources"] == sources else None
+    facts = ExplainerFacts if group == "explainers" else MetricFacts
+    whole = found is not None and found.keys() == {field.name for field in fields(facts)}
+    return found if found and whole and found["sources"] == sources else None
 
 
 def as_json(catalogue: Catalogue) -> dict[str, Any]:
@@ -115,11 +119,13 @@ def read_explainer(name: str) -> dict[str, Any]:
     """The facts of an explainer class, imported."""
     methods = importlib.import_module("methods")
     cls = methods.load(name)
+    trained = issubclass(cls, methods.TrainableExplainer)
     return {
         "label": cls.label,
         "kind": cls.kind,
         "families": sorted(cls.families),
-        "trained": issubclass(cls, methods.TrainableExplainer),
+        "trained": trained,
+        "seeded": not trained and "seed" in methods.settings_of(cls),
     }
 
 

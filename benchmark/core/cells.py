@@ -259,7 +259,8 @@ class Project:
         params, names = self.params, (cell.backbone, cell.explainer)
         data = {"other maps": results.other_maps_path(*names)} if cell.reference else {}
         evaluate = params.evaluate
-        parameters = [params.seed, params.mode, evaluate.settings[metric], evaluate.batch_size]
+        parameters: list[Any] = [params.seed, params.mode, evaluate.settings[metric]]
+        parameters.append(evaluate.batch_size)
         parameters += [evaluate.compile, evaluate.delta_images, self.is_trained(cell)]
         parameters.append(params.explain.nan_maps)
         modules = ["benchmark.engine.scoring", f"metrics.{metric}"]
@@ -276,7 +277,7 @@ class Project:
         return list(chosen if self.params.mode == "corrected" else self.reference_metrics())
 
     def randomised(self, cell: Cell) -> Result:
-        """How alike the maps of a cell are on randomised networks."""
+        """How alike the maps of a cell are on randomised networks, and with another seed."""
         params, names = self.params, (cell.backbone, cell.explainer)
         first = split_files("evaluation") | {"maps": results.maps_path(*names)}
         state = self.state_of(cell)
@@ -285,7 +286,8 @@ class Project:
         parameters.append(cell.precision)
         parameters += [params.explain.batch_size, params.randomise]
         modules = ["benchmark.engine.randomising", self.module_of(cell)]
-        images = params.randomise.images
+        seeded = self.facts(cell.explainer).seeded
+        images = max(params.randomise.images, params.randomise.seed_images * seeded)
         key = self.key(modules, parameters, data, cell.backbone, (images, first))
         return Result(cell.explainer, key, (results.randomisation_path(*names),))
 

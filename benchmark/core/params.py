@@ -191,9 +191,13 @@ class Evaluate(Section):
 
 
 class Randomise(Section):
-    """The sanity check: on the first `images`, per cent of the `layers` randomised from the top."""
+    """The sanity checks: on the first `images`, per cent of the `layers` randomised from the top.
+
+    Explainers with a seed are run with another one on the first `seed_images`.
+    """
 
     images: Annotated[int, Field(ge=2)]
+    seed_images: Annotated[int, Field(ge=2)]
     layers: list[Annotated[float, Field(gt=0, le=100)]] = Field(min_length=1)
 
 
@@ -267,7 +271,9 @@ class Params(Section):
             for key, group in (("explainers", backbone.explainers), ("skip", backbone.skip)):
                 refuse_unknown(f"backbones.{name}.{key}", group, self.explainers)
             for explainer in self.explainers:
-                self.refuse_few_images(self.cell(name, explainer))
+                self.refuse_few(f"explainers.{explainer}", self.cell(name, explainer).images)
+        for name, metric in self.evaluate.metrics.items():
+            self.refuse_few(f"evaluate.metrics.{name}", metric.images)
         refuse_unknown("ablation", self.ablation, self.backbones)
         for name, variants in self.ablation.items():
             for key, variant in variants.items():
@@ -282,24 +288,22 @@ class Params(Section):
                 )
         return self
 
-    def refuse_few_images(self, cell: Cell) -> None:
-        """Refuse a cell of fewer images than are looked at one by one.
+    def refuse_few(self, place: str, images: int | None) -> None:
+        """Refuse fewer images than are looked at one by one.
 
         Raises:
-            ValueError: names what needs more.
+            ValueError: names the place, and what needs more.
         """
         needs = {
             "evaluate.delta_images": self.evaluate.delta_images,
             "randomise.images": self.randomise.images,
+            "randomise.seed_images": self.randomise.seed_images,
             "plots.grid_images": self.plots.grid_images,
             "page.images": self.page.images,
         }
         name, most = max(needs.items(), key=lambda need: need[1])
-        if cell.images is not None and cell.images < min(most, self.images.evaluation):
-            raise ValueError(
-                f"explainers.{cell.explainer}.images is {cell.images}: expected at least {most}, "
-                f"as {name}"
-            )
+        if images is not None and images < min(most, self.images.evaluation):
+            raise ValueError(f"{place}.images is {images}: expected at least {most}, as {name}")
 
     def cell(self, backbone: str, explainer: str) -> Cell:
         """What params.yaml says of an explainer on a backbone; what the backbone says, wins."""

@@ -157,7 +157,7 @@ class Shelf:
             notes: what is written beside.
         """
         for result in results:
-            entry = {"key": asdict(result.key), "files": self.digests(result.files)}
+            entry: dict[str, Any] = {"key": asdict(result.key), "files": self.digests(result.files)}
             if result.images:
                 entry["images"] = result.images
             self.records[result.name] = entry | notes

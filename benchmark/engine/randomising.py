@@ -49,6 +49,15 @@ def similarities(
     return pd.DataFrame(rows, columns=["image", "metric", "level", "value"])
 
 
+def seed_agreement(
+    before: NDArray[np.float32], after: NDArray[np.float32], split: Split
+) -> pd.DataFrame:
+    """The rank correlation of maps (N, h, w) of two seeds: columns image, metric, level, value."""
+    pairs = zip(split.ids, resized(before, split), resized(after, split), strict=True)
+    rows = [(image, "seed_rank", np.nan, rank_correlation(a, b)) for image, a, b in pairs]
+    return pd.DataFrame(rows, columns=["image", "metric", "level", "value"])
+
+
 def shuffle(network: nn.Module, percent: float, seed: int) -> None:
     """Shuffle the values of every weight of the topmost layers, in place.
 

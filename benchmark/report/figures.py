@@ -153,6 +153,15 @@ def at(table: pd.DataFrame, metric: str, level: float | None) -> pd.DataFrame:
     return table[(table["metric"] == metric) & levels]
 
 
+def with_counts(table: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, str]:
+    """A table whose labels say where a measure is of fewer images; and what it is of else."""
+    counts = table[table["metric"] == metric].groupby("explainer")["n"].max()
+    most = int(counts.max())
+    few = {name: f" ({n:.0f})" for name, n in counts.items() if n < most}
+    labels = table["label"] + table["explainer"].map(few).fillna("")
+    return table.assign(label=labels), f"{most} images{', or (as many)' * bool(few)}"
+
+
 def titled(measure: str, known: Known) -> str:
     """A measure's label with its good direction."""
     found = known[measure]
@@ -191,6 +200,7 @@ def label_rows(axes: Sequence[Axes], rows: list[Row]) -> None:
 
 def confidence(table: pd.DataFrame, known: Known) -> Figure:
     """AD and IC with intervals: a row an explainer, a column a measure and level."""
+    table, images = with_counts(table, CONFIDENCE[0])
     rows = rows_of(table)
     places = {row.explainer: i for i, row in enumerate(rows)}
     shown = [(name, level) for name in CONFIDENCE for level in levels_of(table, name)]
@@ -212,6 +222,7 @@ def confidence(table: pd.DataFrame, known: Known) -> Figure:
             if row.explainer is not None:
                 axis.axhline(i, color="0.92", lw=0.8, zorder=0)
     label_rows(axes[0], rows)
+    figure.supxlabel(images, fontsize=11)
     return figure
 
 
@@ -220,6 +231,7 @@ def road(table: pd.DataFrame, known: Known) -> Figure:
 
     The first explainer's curve, with its interval, is in every panel.
     """
+    table, images = with_counts(table, "road_morf")
     kinds = list(dict.fromkeys(table["kind"]))
     first = each(table).iloc[0]
     height = 6 + 0.22 * each(table)["kind"].value_counts().max()
@@ -236,6 +248,7 @@ def road(table: pd.DataFrame, known: Known) -> Figure:
             draw_curves(axis, curves[curves["kind"] == kind], first["explainer"])
         axes[row, 0].set_ylabel(f"{titled(name, known)}, % unchanged")
     axes[0, 0].set(xlim=(0, 100), ylim=(-3, 103), xticks=range(0, 101, 25))
+    figure.suptitle(f"ROAD, {images}", fontsize=12)
     for top, bottom, kind in zip(*axes, kinds, strict=True):
         top.set_title(kind, color=STYLES[kind][0], fontweight="bold")
         bottom.set_xlabel("% of pixels removed")
@@ -282,7 +295,8 @@ def quality_runtime(table: pd.DataFrame, seconds: pd.Series, known: Known) -> Fi
     figure, axes = canvas(1, len(QUALITY), 7.4, PAGE)
     drawn = []
     for axis, (name, level) in zip(axes[0], QUALITY.items(), strict=True):
-        rows = at(table, name, level).assign(seconds=lambda t: t["explainer"].map(seconds))
+        counted, images = with_counts(table, name)
+        rows = at(counted, name, level).assign(seconds=lambda t: t["explainer"].map(seconds))
         rows = rows.dropna(subset=["seconds"])
         front = staircase(rows["seconds"].to_numpy(), rows["value"].to_numpy())
         axis.plot(*front.T, "0.45", lw=1, zorder=1)
@@ -293,7 +307,7 @@ def quality_runtime(table: pd.DataFrame, seconds: pd.Series, known: Known) -> Fi
             axis.plot(own["seconds"], own["value"], marker, **look)
         title = titled(name.removesuffix("_mean"), known)
         title += ", mean over levels" if level is None else f" at {level:g} %"
-        axis.set(xscale="log", xlabel="seconds an image", ylabel="%", title=title)
+        axis.set(xscale="log", xlabel="seconds an image", ylabel=f"%, {images}", title=title)
         axis.margins(0.06)
         drawn.append((rows, front))
     handles = [marker_of(kind) for kind in dict.fromkeys(table["kind"])]
@@ -461,7 +475,7 @@ def randomisation(table: pd.DataFrame, _known: Known) -> Figure:
         row._replace(text=f"{row.text} {UNCHANGED}") if row.explainer in unchanged else row
         for row in rows_of(table)
     ]
-    levels = sorted(table["level"].unique())
+    levels, images = sorted(table["level"].unique()), table["n"].max()
     titles = {"randomisation_ssim": "SSIM", "randomisation_rank": "rank correlation"}
     width = 2.6 + 0.8 * len(titles) * len(levels)
     figure, axes = canvas(1, len(titles), 1.8 + ROW * len(rows), width)
@@ -470,7 +484,7 @@ def randomisation(table: pd.DataFrame, _known: Known) -> Figure:
             index="explainer", columns="level", values="value", dropna=False
         )
         draw_cells(axis, own.reindex([row.explainer for row in rows])[levels].to_numpy())
-        axis.set(title=title, xlabel="% of the layers\nrandomised")
+        axis.set(title=title, xlabel=f"% of the layers\nrandomised, {images:g} images")
         axis.set_xticks(range(len(levels)), [f"{level:g}" for level in levels])
     label_rows(axes[0], rows)
     if unchanged:
@@ -549,6 +563,7 @@ def ablation(
         axis.grid(False, axis="y")
     for place, text in enumerate(axes[0, 0].get_yticklabels()):
         text.set_fontweight("normal" if place in places else "bold")
+    figure.supxlabel(f"{table['n'].max():g} seeds", fontsize=11)
     return figure
 
 

@@ -32,6 +32,9 @@ MORE = ["average_gain", "comprehensiveness_mean", "sufficiency_mean"]
 ORDERS = {"road_morf": "MoRF ↓", "road_lerf": "LeRF ↑"}
 """The two halves of the ROAD table."""
 
+SEED_RANK, SEED_SPREAD = "seed_rank", "seed_spread"
+"""The rank correlation of the maps of two seeds; the spread of the AD over training seeds."""
+
 SIMILARITIES = {"randomisation_ssim": "SSIM", "randomisation_rank": "Rank"}
 """What the sanity check measures, with its labels."""
 
@@ -94,15 +97,26 @@ def printed_tables(
     labels: dict[str, str],
     variants: dict[str, Variant],
 ) -> dict[str, pd.DataFrame]:
-    """The printed tables of a backbone, by name, from its long forms."""
-    comparison = own["comparison"]
+    """The printed tables of a backbone, by name, from its long forms.
+
+    Explainers that agree share a row where scores are compared.
+    """
+    again = own["alike"].groupby("same_as")["explainer"].agg(list)
+    shared = {
+        name: " = ".join(labels[n] for n in (name, *others)) for name, others in again.items()
+    }
+    apart, labels = labels, labels | shared
+    comparison, ranks = (
+        table[~table["explainer"].isin(own["alike"]["explainer"])]
+        for table in (own["comparison"], own["ranks"])
+    )
 
     def explainers(shown: Iterable[str]) -> pd.DataFrame:
         return printed(comparison, columns(comparison, shown, known), labels)
 
     main = labels[comparison["explainer"].iloc[0]]
     return {
-        "comparison": explainers([*CONFIDENCE, *COSTS]),
+        "comparison": with_seeds(explainers([*CONFIDENCE, *COSTS]), own["stability"], labels),
         "road": road_table(comparison, known, labels),
         "faithfulness": explainers([*of_metric("deletion_insertion", known), *MORE]),
         "maps": explainers(
@@ -110,12 +124,12 @@ def printed_tables(
             for metric in ("localisation", "complexity", "degeneracy")
             for name in of_metric(metric, known)
         ),
-        "ranks": rank_table(own["ranks"], known, labels),
+        "ranks": rank_table(ranks, known, labels),
         "decided": decided_table(own["decided"], known, main),
         "ablation": ablation_table(own["ablation"], known, variants),
-        "delta": delta_table(own["delta"], known, labels),
-        "randomisation": randomisation_table(own["randomisation"], labels),
-        "reported": reported_table(own["reported"], known, labels),
+        "delta": delta_table(own["delta"], known, apart),
+        "randomisation": randomisation_table(own["randomisation"], apart),
+        "reported": reported_table(own["reported"], known, apart),
     }
 
 
@@ -171,6 +185,21 @@ def printed(table: pd.DataFrame, shown: list[Column], labels: dict[str, str]) ->
     return pd.DataFrame(rows)
 
 
+def with_seeds(
+    table: pd.DataFrame, stability: pd.DataFrame, labels: dict[str, str]
+) -> pd.DataFrame:
+    """A printed table with what another seed changes, in a last column; empty where there is none.
+
+    The rank correlation of the maps, or after ± the standard deviation of the AD at 50 % over
+    training seeds.
+    """
+    texts = {}
+    for _, row in stability.iterrows():
+        text = f"{row['value']:.2f}" if row["metric"] == SEED_RANK else f"± {row['value']:.1f}"
+        texts[labels[row["explainer"]]] = f"{text} unstable" if row["unstable"] else text
+    return table.assign(Seeds=[Entry(texts.get(name, "")) for name in table["Explainer"]])
+
+
 def road_table(table: pd.DataFrame, known: Known, labels: dict[str, str]) -> pd.DataFrame:
     """ROAD at every level and its area, the explainers by MoRF and then by LeRF."""
     halves = []
@@ -178,7 +207,7 @@ def road_table(table: pd.DataFrame, known: Known, labels: dict[str, str]) -> pd.
         shown = [*columns(table, [metric], known)[::-1], *columns(table, [f"{metric}_area"], known)]
         half = printed(table, shown, labels)
         levels = [f"{c.level:g} %" if c.level is not None else "area" for c in shown]
-        half.columns = pd.Index(["Explainer", *levels])
+        half.columns = pd.Index(["Explainer", "n", *levels])
         half.insert(1, "Order", order)
         halves.append(half)
     return pd.concat(halves, ignore_index=True)
@@ -188,14 +217,14 @@ def ablation_table(table: pd.DataFrame, known: Known, variants: dict[str, Varian
     """The variants of T-TAME, a row a variant."""
     shown = columns(table, PROTOCOL, known)
     found = printed(table, shown, {name: v.label for name, v in variants.items()})
-    found = found.rename(columns={"Explainer": "Variant"})
+    found = found.rename(columns={"Explainer": "Variant", "n": "Seeds"})
     names = table["explainer"].unique()
     found.insert(0, "Question", [variants[name].question or "baseline" for name in names])
     return found
 
 
 def rank_table(table: pd.DataFrame, known: Known, labels: dict[str, str]) -> pd.DataFrame:
-    """Mean ranks at the measures of RANKED, a row an explainer, and the critical difference.
+    """Mean ranks at the measures of RANKED, a row an explainer; images, and critical difference.
 
     Ranks within the critical difference of the best are marked as tied. A single explainer has no
     ranks, and the table no rows.
@@ -203,18 +232,20 @@ def rank_table(table: pd.DataFrame, known: Known, labels: dict[str, str]) -> pd.
     if table.empty:
         return pd.DataFrame()
     shown = columns(table, RANKED, known)
-    difference = table["critical_difference"].iloc[0]
     rows = []
     for explainer in table["explainer"].unique():
         row: dict[str, Any] = {"Explainer": labels[explainer]}
         for c in shown:
             own = c.of(table)
             rank = own.loc[own["explainer"] == explainer, "rank"].iloc[0]
-            gap = rank - own["rank"].min()
+            gap, difference = rank - own["rank"].min(), own["critical_difference"].iloc[0]
             mark: Mark = "best" if gap == 0 else "tied" if gap < difference else ""
             row[c.label] = Entry(f"{rank:.2f}", mark=mark)
         rows.append(row)
-    closing = {c.label: Entry(f"{difference:.2f}") for c in shown}
+    images = {c.label: Entry(f"{c.of(table)['n'].iloc[0]}") for c in shown}
+    gaps = {c.label: c.of(table)["critical_difference"].iloc[0] for c in shown}
+    rows.append({"Explainer": "images"} | images)
+    closing = {label: Entry(f"{gap:.2f}") for label, gap in gaps.items()}
     rows.append({"Explainer": "critical difference"} | closing)
     return pd.DataFrame(rows)
 
@@ -244,13 +275,14 @@ def decided_table(table: pd.DataFrame, known: Known, main: str) -> pd.DataFrame:
 def delta_table(table: pd.DataFrame, known: Known, labels: dict[str, str]) -> pd.DataFrame:
     """The reference's value minus the corrected one, AD and IC by level, ROAD over its levels."""
     road = table["metric"].isin(averaged(known))
-    mean = table[road].groupby(["backbone", "explainer", "metric"], sort=False)["delta"].mean()
-    mean = mean.reset_index().assign(level=np.nan)
+    groups = table[road].groupby(["backbone", "explainer", "metric"], sort=False)
+    mean = groups[["delta", "n"]].mean().reset_index().assign(level=np.nan)
     mean["metric"] += "_mean"
     table = pd.concat([table[~road], mean], ignore_index=True)
     rows = []
     for explainer, own in table.groupby("explainer", sort=False):
         row: dict[str, Any] = {"Explainer": labels[str(explainer)]}
+        row["n"] = Entry(f"{own['n'].max():.0f}")
         for c in columns(table, PROTOCOL, known):
             text = f"{c.of(own)['delta'].iloc[0] + 0.0:+.1f}"
             row[c.label] = Entry("+0.0" if text == "-0.0" else text)
@@ -263,6 +295,7 @@ def randomisation_table(table: pd.DataFrame, labels: dict[str, str]) -> pd.DataF
     rows = []
     for explainer, own in table.groupby("explainer", sort=False):
         row: dict[str, Any] = {"Explainer": labels[str(explainer)]}
+        row["n"] = Entry(f"{own['n'].max():.0f}")
         values = own.set_index(["metric", "level"])["value"]
         for metric, label in SIMILARITIES.items():
             for level in sorted(own["level"].unique()):
@@ -281,6 +314,7 @@ def reported_table(table: pd.DataFrame, known: Known, labels: dict[str, str]) ->
             {
                 "Explainer": labels[row["explainer"]],
                 "Measure": c.heading,
+                "n": Entry(f"{row['n']:.0f}"),
                 "Here": Entry(c.text(row["value"]), c.entry(row).interval),
                 "Reported": Entry(c.text(row["reported"])),
                 "Difference": Entry(f"{row['difference']:+.1f}" if row["like_for_like"] else ""),

@@ -14,7 +14,7 @@ from benchmark.core.cells import Project
 from benchmark.core.params import Params
 from benchmark.core.params import Tables as Settings
 from benchmark.report.measures import Known, averaged, measure_of
-from benchmark.report.printed import BETTER, COSTS, RANKED, WORSE
+from benchmark.report.printed import BETTER, COSTS, RANKED, SEED_RANK, SEED_SPREAD, WORSE
 from benchmark.report.statistics import against_best, matrix, means, over_seeds, pairs, ranks
 
 KEY = ["backbone", "explainer", "metric", "level"]
@@ -34,6 +34,12 @@ REPORTED_COLUMNS = [*KEY, "value", "like_for_like", "source"]
 PAIRED = {name for names in RANKED for name in names.split("+")}
 """The measures by which explainers are compared in pairs."""
 
+ROUNDING = 1e-3
+"""Scores that differ by less on every image, in per cent, are of the same maps."""
+
+UNSTABLE = 0.8
+"""Below this rank correlation of two seeds the maps of an explainer are said to be unstable."""
+
 UNCHANGED = 0.9
 """From this similarity on, an explainer is said not to change with the network's weights."""
 
@@ -41,7 +47,8 @@ UNCHANGED = 0.9
 def long_forms(project: Project, known: Known) -> dict[str, pd.DataFrame]:
     """Every table as programs read it, by name, from the stored scores.
 
-    comparison, reported, pairs, decided, ranks, delta, randomisation, ablation and ablation_seeds.
+    comparison, reported, pairs, decided, ranks, delta, randomisation, stability, alike, ablation
+    and ablation_seeds.
     """
     params, cells = project.params, project.all_cells()
     scores = [results.read_scores(results.scores_path(c.backbone, c.explainer)) for c in cells]
@@ -57,12 +64,43 @@ def long_forms(project: Project, known: Known) -> dict[str, pd.DataFrame]:
     delta = pd.concat(
         [results.read_table(results.delta_path(c.backbone, c.explainer)) for c in cells]
     )
-    similarity = marked(randomisation(project))
+    sanity = read_randomisation(project)
     long = {"comparison": comparison, "reported": beside_reported(comparison, published)}
     long |= {"pairs": paired, "decided": decided(paired, good, params.tables.confidence)}
-    long |= {"ranks": ranked, "delta": delta, "randomisation": similarity}
+    long |= {
+        "ranks": ranked,
+        "delta": delta,
+        "randomisation": marked(randomisation(sanity, params)),
+    }
     long["ablation"], long["ablation_seeds"] = ablated(project, known)
+    long["alike"] = alike(scores)
+    long["stability"] = stability(project, sanity, long["ablation_seeds"])
     return long
+
+
+def alike(scores: list[pd.DataFrame]) -> pd.DataFrame:
+    """Explainers whose scores agree to rounding with those of one before, on every image.
+
+    Returns:
+        columns backbone, explainer and same_as, the first of those that agree.
+    """
+    rows: list[tuple[str, str, str]] = []
+    firsts: dict[tuple[str, str], pd.Series] = {}
+    for cell in scores:
+        backbone, explainer = cell["backbone"].iloc[0], cell["explainer"].iloc[0]
+        own = cell.set_index(["image", "metric", "level"])["value"]
+        same = [
+            name
+            for (where, name), other in firsts.items()
+            if where == backbone
+            and own.index.equals(other.index)
+            and (own - other).abs().max() <= ROUNDING
+        ]
+        if same:
+            rows.append((backbone, explainer, same[0]))
+        else:
+            firsts[backbone, explainer] = own
+    return pd.DataFrame(rows, columns=["backbone", "explainer", "same_as"])
 
 
 def scored_names(table: pd.DataFrame) -> list[str]:
@@ -305,13 +343,51 @@ def within_bounds(table: pd.DataFrame, known: Known) -> pd.DataFrame:
     return table.assign(low=table["low"].clip(lower=low), high=table["high"].clip(upper=high))
 
 
-def randomisation(project: Project) -> pd.DataFrame:
-    """The long form of the sanity check, without marks."""
-    cells = [
-        results.read_scores(results.randomisation_path(c.backbone, c.explainer))
-        for c in project.all_cells()
-    ]
-    return summarise(cells, project.params.tables, project.params.seed)
+def read_randomisation(project: Project) -> list[pd.DataFrame]:
+    """What the sanity checks say of each image, one frame a cell."""
+    paths = [results.randomisation_path(c.backbone, c.explainer) for c in project.all_cells()]
+    return [results.read_scores(path) for path in paths]
+
+
+def randomisation(cells: list[pd.DataFrame], params: Params) -> pd.DataFrame:
+    """The long form of the check with shuffled weights, without marks."""
+    own = [cell[cell["metric"] != SEED_RANK] for cell in cells]
+    return summarise(own, params.tables, params.seed)
+
+
+def stability(project: Project, cells: list[pd.DataFrame], seeds: pd.DataFrame) -> pd.DataFrame:
+    """What another seed changes, a row an explainer that has one.
+
+    Args:
+        project: its cells.
+        cells: of the sanity checks, see `read_randomisation`.
+        seeds: the means of every seed of the ablation study.
+
+    Returns:
+        columns backbone, explainer, metric, value, low, high, n and unstable. Of metric seed_rank
+        the value is the median over n images of the rank correlation of two seeds, with the least
+        and the most; unstable below UNSTABLE. Of metric seed_spread, of a trained explainer that is
+        the baseline of the study by the same recipe, it is the standard deviation over n training
+        seeds of the AD at 50 %, with the least and the most AD.
+    """
+    rows = []
+    for cell in cells:
+        own = cell.loc[cell["metric"] == SEED_RANK, "value"]
+        if len(own):
+            name = cell["backbone"].iloc[0], cell["explainer"].iloc[0]
+            unstable = own.median() < UNSTABLE
+            rows.append((*name, SEED_RANK, own.median(), own.min(), own.max(), len(own), unstable))
+    drops = seeds[(seeds["metric"] == "average_drop") & (seeds["level"] == 50)]
+    for backbone, variants in project.params.ablation.items():
+        for key, variant in variants.items():
+            trained = project.params.cell(backbone, variant.explainer)
+            same = project.params.variant(backbone, key) == trained
+            own = drops[(drops["backbone"] == backbone) & (drops["explainer"] == key)]["value"]
+            if same and len(own):
+                spread = own.std(ddof=1), own.min(), own.max(), len(own), False
+                rows.append((backbone, variant.explainer, SEED_SPREAD, *spread))
+    names = ["backbone", "explainer", "metric", "value", "low", "high", "n", "unstable"]
+    return pd.DataFrame(rows, columns=names)
 
 
 def marked(table: pd.DataFrame) -> pd.DataFrame:

@@ -59,13 +59,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / name, folder / name, ignore=ignore)
     shutil.copy(ROOT / "pyproject.toml", folder)
     raw: dict[str, Any] = small()
-    raw["images"] |= {"train": 100, "validation": 2, "evaluation": 2}
+    raw["images"] |= {"train": 30, "validation": 2, "evaluation": 2}
     raw["backbones"] = {CNN: raw["backbones"][CNN] | {"skip": []}}
     raw["explainers"] = {"ttame": raw["explainers"]["ttame"]}
     raw["ablation"][CNN] = {"baseline": raw["ablation"][CNN]["baseline"]}
     for recipe in ("train", "ablate"):
-        raw[recipe] |= {"images": 8, "batch_size": 4}
-    raw["evaluate"]["metrics"] = {"confidence": {"kept": [50]}}
+        raw[recipe] |= {"images": 20, "batch_size": 1}
+    raw["evaluate"]["metrics"] = {"confidence": {"settings": {"kept": [50]}}}
     (folder / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     (folder / ".gitignore").write_text("results/\nwork/\n__pycache__/\n")
     commit(folder)
@@ -136,7 +136,11 @@ def test_what_is_stale_for_another_reason_is_refused(trained: Path, tmp_path: Pa
 
 
 def steps(**changes: Any) -> dict[str, Any]:
-    return {"optimiser": [{"lr": 0.1}], "updates": {"weight": [1.0, -4.0, 0.0]}} | changes
+    return {
+        "steps": 20,
+        "optimiser": [{"lr": 0.1}],
+        "updates": {"weight": [1.0, -4.0, 0.0]},
+    } | changes
 
 
 def test_the_largest_difference_is_of_the_largest_update_of_a_tensor() -> None:

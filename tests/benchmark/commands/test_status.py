@@ -52,7 +52,7 @@ def test_fresh_stale_missing_and_not_supported(
 ) -> None:
     raw = yaml.safe_load((folder / "params.yaml").read_text())
     raw["explainers"]["gradcam"]["settings"] = {"layer": "blocks.6"}
-    raw["evaluate"]["metrics"]["road"]["noise"] = 0.02
+    raw["evaluate"]["metrics"]["road"]["settings"]["noise"] = 0.02
     raw["backbones"][CNN]["skip"].remove("constant")
     loaded = write_params(folder, raw)
     status.main(loaded)

@@ -6,11 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from benchmark.core import processes
-from benchmark.core.memory import digest_file
-from benchmark.core.store import DAMAGED, MISSING, Key, Result, Shelf, Unfinished
+from benchmark.core.memory import digest_file, digest_rows
+from benchmark.core.store import DAMAGED, IMAGES, MISSING, Key, Result, Shelf, Unfinished
 
 KEY = Key(parameters="p", code="c", weights="w", data={"maps": "m", "split": "s"}, versions="v")
 
@@ -64,6 +66,62 @@ def test_each_part_of_a_key_says_why(part: str) -> None:
 )
 def test_data_that_is_not_here_is_as_it_was(data: dict[str, str], why: list[str]) -> None:
     assert finish(made()).why(made(key=replace(KEY, data=data))) == why
+
+
+def growing(images: int, rows: str = "abcdef") -> Result:
+    """A result whose data are the first rows of a file."""
+
+    def first(count: int) -> Key:
+        return replace(KEY, data={"rows": rows[:count]})
+
+    return Result("gradcam", first(images), (Path("maps/gradcam.npy"),), images, first)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "why", "kept"),
+    [
+        (growing(3), [], 3),
+        (growing(5), [IMAGES], 3),
+        (growing(2), [IMAGES], 2),
+        (growing(5, "abXdef"), ["data"], 0),
+        (growing(5, "abcXXX"), [IMAGES], 3),  # new images, which were none before
+    ],
+)
+def test_of_a_result_of_other_images_the_first_are_kept(
+    wanted: Result, why: list[str], kept: int
+) -> None:
+    shelf = finish(growing(3))
+    assert (shelf.why(wanted), shelf.kept(wanted)) == (why, kept)
+
+
+def test_nothing_is_kept_of_what_is_not_there() -> None:
+    assert Shelf(Path("maps")).kept(growing(3)) == 0
+    shelf = finish(growing(3))
+    Path("maps/gradcam.npy").write_text("by hand")
+    assert shelf.kept(growing(5)) == 0
+
+
+def test_the_first_rows_of_files(tmp_path: Path) -> None:
+    """Of tables, arrays and tensors: equal if these rows are, whatever follows."""
+    rng = np.random.default_rng(0)
+    rows = rng.random((5, 2, 2), np.float32)
+    other = np.concatenate([rows[:3], rng.random((4, 2, 2), np.float32)])
+    flipped = rows.copy()
+    flipped[2, 1, 1] = 0
+    digests: dict[str, list[list[str]]] = {}
+    for name, values in {"rows": rows, "other": other, "flipped": flipped}.items():
+        paths = [tmp_path / f"{name}{suffix}" for suffix in (".npy", ".csv", ".safetensors")]
+        np.save(paths[0], values)
+        paths[1].write_text("id\n" + "".join(f"{v.sum():.6g}\n" for v in values))
+        save_file({"pixels": values, "labels": values[:, 0, 0] > 0.5}, paths[2])
+        digests[name] = [[digest_rows(path, count) for count in (2, 3)] for path in paths]
+    assert digests["rows"] == digests["other"]
+    for own, changed in zip(digests["rows"], digests["flipped"], strict=True):
+        assert own[0] == changed[0]
+        assert own[1] != changed[1]
+    whole = digest_rows(tmp_path / "rows.npy", 3)
+    (tmp_path / "rows.npy").write_bytes((tmp_path / "rows.npy").read_bytes()[:-30])
+    assert digest_rows(tmp_path / "rows.npy", 3) != whole  # torn
 
 
 def test_what_is_in_no_parameter_is_removed() -> None:

@@ -5,10 +5,11 @@ import copy
 import numpy as np
 import pytest
 import torch
+from conftest import TINY, MakeSplit
 from scipy.stats import spearmanr
 from torch import nn
 
-from benchmark.engine.randomising import WINDOW, rank_correlation, shuffle, ssim
+from benchmark.engine.randomising import WINDOW, rank_correlation, seed_agreement, shuffle, ssim
 from methods import Backbone
 
 
@@ -74,3 +75,15 @@ def test_constant_maps() -> None:
     assert rank_correlation(flat, flat) == 1.0
     assert rank_correlation(flat, other) == 0.0
     assert ssim(flat, flat) == pytest.approx(1.0)
+
+
+def test_seeds_agree_as_their_maps_rank(make_split: MakeSplit) -> None:
+    """Image by image: 1 for the same map, -1 for its opposite, 0 for an unrelated one, about."""
+    split = make_split("evaluation", 3)
+    rng = np.random.default_rng(0)
+    before = rng.random((3, TINY, TINY), np.float32)
+    after = np.stack([before[0], 1 - before[1], rng.random((TINY, TINY), np.float32)])
+    found = seed_agreement(before, after, split)
+    assert found["image"].tolist() == split.ids
+    assert set(found["metric"]) == {"seed_rank"}
+    assert found["value"].tolist() == pytest.approx([1, -1, 0], abs=0.1)

@@ -232,9 +232,9 @@ def test_probabilities_come_part_by_part(cnn: Backbone, batch_size: int) -> None
 
 
 def test_in_reference_mode_only_what_the_reference_has(settings: Params, cnn: Backbone) -> None:
-    corrected = scoring.build_suite(settings.evaluate.metrics, "corrected", cnn, trained=False)
-    reference = scoring.build_suite(settings.evaluate.metrics, "reference", cnn, trained=False)
-    assert len(corrected) == len(settings.evaluate.metrics)
+    corrected = scoring.build_suite(settings.evaluate.settings, "corrected", cnn, trained=False)
+    reference = scoring.build_suite(settings.evaluate.settings, "reference", cnn, trained=False)
+    assert len(corrected) == len(settings.evaluate.settings)
     assert {type(m) for m in reference} == {Confidence, ROAD}
 
 

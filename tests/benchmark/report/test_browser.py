@@ -22,7 +22,7 @@ from benchmark import page
 from benchmark.core import results
 from benchmark.core.catalogue import Catalogue, ExplainerFacts
 from benchmark.core.cells import Project
-from benchmark.core.params import Backbone, Evaluate, Explainer, Page, Params
+from benchmark.core.params import Backbone, Evaluate, Explainer, Page, Params, Scored
 from benchmark.core.store import WORK
 from benchmark.engine import scoring
 from metrics import Maps
@@ -43,7 +43,7 @@ def stored(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("methods.build_backbone", lambda *_, **__: tiny_cnn())
     facts = {
-        name: ExplainerFacts("x", label, "CAM", ("cnn",), trained=False)
+        name: ExplainerFacts("x", label, "CAM", ("cnn",), trained=False, seeded=False)
         for name, label in (("first", LABEL), ("second", "Second"))
     }
     monkeypatch.setattr(page, "Project", partial(Project, catalogue=Catalogue(facts, {})))
@@ -87,7 +87,8 @@ def stored(
         source="timm", model="x", weights="none", size=32, mean=(0.5,) * 3, std=(0.5,) * 3,
         taps=("0",), cam_layer="2",
     )  # fmt: skip
-    metrics: dict[str, dict[str, Any]] = {"confidence": {"kept": [50]}, "road": {"removed": [40]}}
+    chosen = {"confidence": {"kept": [50]}, "road": {"removed": [40]}}
+    metrics = {name: Scored(settings=own) for name, own in chosen.items()}
     changed = {
         "explainers": dict.fromkeys(DROPS, Explainer()),
         "backbones": {"net": spec, "other": spec},

@@ -110,7 +110,9 @@ def test_colours_differ_to_the_colour_blind() -> None:
 def project_of(settings: params.Params, kinds: dict[str, str], but: str = "") -> Project:
     """A project of explainers with labels in capitals, on `net`; `but` is for another family."""
     facts = {
-        name: ExplainerFacts("x", name.upper(), kind, (FAMILY[name == but],), trained=False)
+        name: ExplainerFacts(
+            "x", name.upper(), kind, (FAMILY[name == but],), trained=False, seeded=False
+        )
         for name, kind in kinds.items()
     }
     net = settings.backbones["efficientnet_lite0"].model_copy(update={"skip": ()})

@@ -22,6 +22,7 @@ def table() -> pd.DataFrame:
             "Explainer": ["T-TAME", "50 % & a_b {#1}"],
             "AD 50 % ↓": [Entry("1.5", "1–2", "best"), Entry("2.5", "2–3", "tied")],
             "Images": [Entry("1"), Entry("17")],
+            "IC ↑": [Entry("4", claim="better"), Entry("3", "2–5", "", "worse", "T-TAME 8")],
         }
     )
 
@@ -31,26 +32,35 @@ def test_markdown(table: pd.DataFrame, tmp_path: Path) -> None:
     lines = (tmp_path / "t.md").read_text().splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert cells[0] == list(table.columns)
-    assert [line.endswith(":") for line in cells[1]] == [False, True, True]
-    assert cells[2] == ["T-TAME", "**1.5** <sub>1–2</sub>", "1"]
-    assert cells[3][1:] == ["2.5° <sub>2–3</sub>", "17"]
+    assert [line.endswith(":") for line in cells[1]] == [False, True, True, True]
+    assert cells[2] == ["T-TAME", "**1.5** <sub>1–2</sub>", "1", "4▲"]
+    assert cells[3][1:] == ["2.5° <sub>2–3</sub>", "17", "3▼ <sub>2–5, T-TAME 8</sub>"]
 
 
 def test_csv_has_values_intervals_and_marks_apart(table: pd.DataFrame, tmp_path: Path) -> None:
     rendering.write(tmp_path / "t", table)
     found = pd.read_csv(tmp_path / "t.csv", dtype=str, keep_default_na=False)
     name = "AD 50 % ↓"
-    assert list(found.columns) == ["Explainer", name, f"{name} interval", f"{name} mark", "Images"]
-    assert found.iloc[1].tolist() == ["50 % & a_b {#1}", "2.5", "2–3", "tied", "17"]
+    assert list(found.columns) == [
+        *("Explainer", name, f"{name} interval", f"{name} mark", "Images"),
+        *("IC ↑", "IC ↑ interval", "IC ↑ claim", "IC ↑ beside"),
+    ]
+    own = ["50 % & a_b {#1}", "2.5", "2–3", "tied", "17", "3", "2–5", "worse", "T-TAME 8"]
+    assert found.iloc[1].tolist() == own
 
 
 def test_latex_is_booktabs_and_escaped(table: pd.DataFrame) -> None:
     lines = rendering.latex(table).splitlines()
-    assert lines[0] == r"\begin{tabular}{lrr}"
+    assert lines[0] == r"\begin{tabular}{lrrr}"
     assert [line for line in lines if "rule" in line] == [r"\toprule", r"\midrule", r"\bottomrule"]
-    assert r"Explainer & AD 50 \% $\downarrow$ & Images \\" in lines
-    assert r"T-TAME & \textbf{1.5} {\scriptsize 1--2} & 1 \\" in lines
-    assert r"50 \% \& a\_b \{\#1\} & 2.5$^{\circ}$ {\scriptsize 2--3} & 17 \\" in lines
+    assert r"Explainer & AD 50 \% $\downarrow$ & Images & IC $\uparrow$ \\" in lines
+    better, worse = (
+        r"4$^{\blacktriangle}$",
+        r"3$^{\blacktriangledown}$ {\scriptsize 2--5, T-TAME 8}",
+    )
+    assert rf"T-TAME & \textbf{{1.5}} {{\scriptsize 1--2}} & 1 & {better} \\" in lines
+    tied = r"2.5$^{\circ}$ {\scriptsize 2--3}"
+    assert rf"50 \% \& a\_b \{{\#1\}} & {tied} & 17 & {worse} \\" in lines
 
 
 def compiled(folder: Path, document: str) -> str:

@@ -85,6 +85,48 @@ def test_pairs_are_differences_with_their_tests() -> None:
     )
     assert ac["p"] == pytest.approx(expected.pvalue, rel=1e-4)
     assert (pairs["p_holm"] >= pairs["p"]).all()
+    first = pairs[(pairs["level"] == 50) & (pairs["first"] == "a")]
+    assert first["p_main"].to_numpy() == pytest.approx(statistics.holm(first["p"].to_numpy()))
+    assert pairs.loc[pairs["first"] == "b", "p_main"].isna().all()
+
+
+def fewer() -> dict[str, pd.DataFrame]:
+    """Three explainers, of 30 images, 30 of which the second column has 20, and 12."""
+    rng = np.random.default_rng(0)
+    cells = {name: table(rng.normal(0, 1, (30, 2))) for name in "abc"}
+    cells["b"].iloc[20:, 1] = np.nan
+    cells["c"] = cells["c"].iloc[:12]
+    return cells
+
+
+def test_pairs_are_of_the_images_that_both_have() -> None:
+    cells = fewer()
+    found = statistics.pairs(cells, SETTINGS, seed=0).set_index(["first", "second", "level"])
+    assert found["n"].to_dict() == {
+        ("a", "b", 50): 30,
+        ("a", "b", 51): 20,
+        ("a", "c", 50): 12,
+        ("a", "c", 51): 12,
+        ("b", "c", 50): 12,
+        ("b", "c", 51): 12,
+    }
+    alone = {name: cells[name].iloc[:20, 1:] for name in "ab"}
+    expected = statistics.pairs(alone, SETTINGS, seed=0).iloc[0]
+    columns = ["difference", "low", "high", "p"]
+    assert found.loc["a", "b", 51][columns].tolist() == expected[columns].tolist()
+
+
+def test_means_are_of_all_images_and_marks_of_those_that_all_have() -> None:
+    cells = fewer()
+    assert statistics.means(cells["b"], SETTINGS, 0)["n"].tolist() == [30, 20]
+    good = {"average_drop": False}
+    alone = {name: own.iloc[:12] for name, own in cells.items()}
+    for compare in (statistics.against_best, statistics.ranks):
+        pd.testing.assert_frame_equal(compare(cells, good, 0.95), compare(alone, good, 0.95))
+    assert set(statistics.ranks(cells, good, 0.95)["n"]) == {12}
+    apart = {"a": cells["a"].iloc[:5], "b": cells["a"].iloc[5:]}
+    with pytest.raises(ValueError, match="average_drop has no image that all explainers have"):
+        statistics.ranks(apart, good, 0.95)
 
 
 @pytest.mark.parametrize("images", [5, 12])

@@ -88,16 +88,23 @@ def test_mixtures_are_refused() -> None:
     a, b = scores("a", np.ones(3)), scores("b", np.ones(3), weights="xyz")
     with pytest.raises(ValueError, match="b on net was scored with weights xyz, a with abc"):
         summaries.summarise([a, b], SETTINGS, seed=0)
-    with pytest.raises(ValueError, match="b on net has scores of 2 images, a of 3"):
-        summaries.summarise([a, scores("b", np.ones(2))], SETTINGS, seed=0)
+    other = scores("b", np.ones(3))
+    other["image"] = other["image"].replace("i002", "i003")
+    with pytest.raises(ValueError, match="b on net has scores of 3 images, a of 3, and only 2 are"):
+        summaries.summarise([a, other], SETTINGS, seed=0)
+    table = summaries.summarise([a, scores("b", np.ones(2))], SETTINGS, seed=0)
+    assert table.groupby("explainer")["n"].unique().map(list).to_dict() == {"a": [3], "b": [2]}
+
+
+def settings_of(folder: Path) -> params.Params:
+    """The parameters of a folder, with fewer resamples."""
+    return params.load(folder / "params.yaml").model_copy(update={"tables": SETTINGS})
 
 
 def long_form(known: Known, cells: dict[str, np.ndarray]) -> pd.DataFrame:
     """The long form of explainers on the backbone `net`, with marks."""
-    settings = params.load(ROOT / "params.yaml").model_copy(update={"tables": SETTINGS})
-    return summaries.compared(
-        [scores(name, values) for name, values in cells.items()], known, settings
-    )
+    own = [scores(name, values) for name, values in cells.items()]
+    return summaries.compared(own, known, settings_of(ROOT))
 
 
 def test_best_and_what_a_test_does_not_tell_from_it(known: Known) -> None:
@@ -125,6 +132,42 @@ def test_printed_best_is_marked_in_the_good_direction(known: Known) -> None:
     for heading in [c.heading for c in shown]:
         assert low[heading] == Entry("1.0", "1–1", "best" if "↓" in heading else "")
         assert high[heading] == Entry("9.0", "9–9", "best" if "↑" in heading else "")
+
+
+def test_a_row_of_fewer_images_says_what_the_first_has_on_these(known: Known) -> None:
+    rng = np.random.default_rng(0)
+    main = rng.normal(30, 5, 40)
+    cells = {"main": main, "worse": main[:20] + 10, "same": main + rng.normal(0, 5, 40)}
+    found = [scores(name, values) for name, values in cells.items()]
+    good = {name: measures.measure_of(name, known).higher_is_better for name in LEVELS}
+    pairs = summaries.by_backbone(found, (), lambda t: statistics.pairs(t, SETTINGS, 0))
+    table = summaries.compared(found, known, settings_of(ROOT))
+    table = table[table["metric"].isin(LEVELS)]
+    table = summaries.beside_main(table, pairs, good, 0.95)
+    rows = table.set_index(["explainer", "metric", "level"])
+    worse = rows.loc["worse", "average_drop", 50]
+    assert worse["main_value"] == pytest.approx(main[:20].mean())
+    assert worse["against_main"] == "worse"
+    assert rows.loc["worse", "increase_in_confidence", 50]["against_main"] == "better"
+    assert rows.loc["same", "average_drop", 50]["against_main"] == ""
+    assert np.isnan(rows.loc["main", "average_drop", 50]["main_value"])
+    shown = printed.columns(table, printed.CONFIDENCE, known)
+    labels = {"main": "Main", "worse": "W", "same": "S"}
+    first, second, third = printed.printed(table, shown, labels).to_dict("records")
+    assert [row["n"].value for row in (first, second, third)] == ["40", "20", "40"]
+    assert second["AD 50 % ↓"].beside == f"Main {main[:20].mean():.1f}"
+    assert (first["AD 50 % ↓"].beside, third["AD 50 % ↓"].beside) == ("", "")
+    count = summaries.decided(pairs, good, 0.95).set_index(["metric", "level"])
+    drop = count.loc["average_drop", 50]
+    assert drop[["pairs", "claims", "better", "worse"]].tolist() == [3, 2, 1, 0]
+    assert drop["decided"] == 2  # `worse` is told from both
+    text = printed.decided_table(count.reset_index(), known, "Main").iloc[0]
+    assert text["Measure"] == "AD 100 % ↓"
+    assert [text[name].value for name in ("Main better", "Main worse", "not decided")] == [
+        "1",
+        "0",
+        "1",
+    ]
 
 
 def test_columns_go_level_by_level_and_only_as_far_as_scores_go(known: Known) -> None:
@@ -165,8 +208,52 @@ def test_road_table_has_levels_and_areas_by_hand(known: Known) -> None:
     assert found[["Explainer", "Order"]].to_numpy().tolist() == [
         ["A", "MoRF ↓"], ["B", "MoRF ↓"], ["A", "LeRF ↑"], ["B", "LeRF ↑"],
     ]  # fmt: skip
-    assert list(found.columns[2:]) == ["10 %", "90 %", "area"]
-    assert [cell.value for cell in found.iloc[0, 2:]] == ["100.0", "0.0", "50.0"]
+    assert list(found.columns[2:]) == ["n", "10 %", "90 %", "area"]
+    assert [cell.value for cell in found.iloc[0, 2:]] == ["4", "100.0", "0.0", "50.0"]
+
+
+def test_explainers_that_agree_to_rounding_share_a_row(known: Known) -> None:
+    values = np.linspace(10, 50, 12)
+    other = values.copy()
+    other[7] += 0.01
+    cells = {"a": values, "b": values + 1e-4, "other": other, "fewer": values[:9], "c": values}
+    found = summaries.alike([scores(name, own) for name, own in cells.items()])
+    assert found.to_numpy().tolist() == [["net", "b", "a"], ["net", "c", "a"]]
+    elsewhere = scores("d", values).assign(backbone="other net")
+    assert summaries.alike([scores("a", values), elsewhere]).empty
+
+
+def test_what_another_seed_changes(settings: params.Params) -> None:
+    """The median over images; of what is trained, the spread of the study's baseline."""
+    rows = [(f"i{i}", "seed_rank", np.nan, value) for i, value in enumerate((0.9, 0.1, 0.7))]
+    cell = pd.DataFrame(rows, columns=["image", "metric", "level", "value"])
+    cell = cell.assign(backbone="efficientnet_lite0", explainer="rise", weights="abc")
+    seeds = pd.DataFrame(
+        {
+            "backbone": "efficientnet_lite0",
+            "explainer": ["baseline"] * 3 + ["no_area"] * 3,
+            "seed": [0, 1, 2] * 2,
+            "metric": "average_drop",
+            "level": 50.0,
+            "value": [10.0, 12.0, 14.0, 1.0, 2.0, 3.0],
+        }
+    )
+    same = settings.model_copy(
+        update={"ablate": params.Ablate(seeds=3, **settings.train.model_dump())}
+    )
+    table = summaries.stability(Project(same), [cell, cell.iloc[:0]], seeds)
+    by_name = table.set_index("explainer")
+    assert by_name.loc["rise", ["value", "low", "high", "n"]].tolist() == [0.7, 0.1, 0.9, 3]
+    assert by_name["unstable"].to_dict() == {"rise": True, "ttame": False}
+    assert by_name.loc["ttame", ["value", "low", "high", "n"]].tolist() == [2, 10, 14, 3]
+    other = same.model_copy(update={"ablate": same.ablate.model_copy(update={"max_lr": 0.1})})
+    assert set(summaries.stability(Project(other), [cell], seeds)["explainer"]) == {"rise"}
+    printed_one = printed.with_seeds(
+        pd.DataFrame({"Explainer": ["T-TAME", "RISE", "Grad-CAM"]}),
+        table,
+        {"ttame": "T-TAME", "rise": "RISE"},
+    )
+    assert [e.value for e in printed_one["Seeds"]] == ["± 2.0", "0.70 unstable", ""]
 
 
 def test_delta_table_has_means_over_the_levels_of_road(known: Known) -> None:
@@ -179,10 +266,11 @@ def test_delta_table_has_means_over_the_levels_of_road(known: Known) -> None:
             ("net", "a", "road_lerf", 10.0, 0.0),
         ],
         columns=["backbone", "explainer", "metric", "level", "delta"],
-    )
+    ).assign(n=2)
     (row,) = printed.delta_table(table, known, {"a": "A"}).to_dict("records")
     assert row.pop("Explainer") == "A"
     assert {heading: entry.value for heading, entry in row.items()} == {
+        "n": "2",
         "AD 100 %": "+1.5",
         "IC 100 %": "+0.0",
         "ROAD MoRF": "-2.0",
@@ -198,13 +286,14 @@ def test_rank_table_closes_with_the_critical_difference(known: Known) -> None:
             "metric": "average_drop",
             "level": 50.0,
             "rank": [1.25, 1.5, 1.75],
+            "n": 24,
             "critical_difference": 0.345,
         }
     )
     found = printed.rank_table(table, known, {"a": "A", "b": "B", "c": "C"})
-    assert found["Explainer"].tolist() == ["A", "B", "C", "critical difference"]
-    assert [cell.value for cell in found["AD 50 %"]] == ["1.25", "1.50", "1.75", "0.34"]
-    assert [cell.mark for cell in found["AD 50 %"]] == ["best", "tied", "", ""]
+    assert found["Explainer"].tolist() == ["A", "B", "C", "images", "critical difference"]
+    assert [cell.value for cell in found["AD 50 %"]] == ["1.25", "1.50", "1.75", "24", "0.34"]
+    assert [cell.mark for cell in found["AD 50 %"]] == ["best", "tied", "", "", ""]
 
 
 def test_a_single_explainer_has_no_rank_table(known: Known) -> None:
