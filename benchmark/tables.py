@@ -50,7 +50,8 @@ def print_all(project: Project, long: "dict[str, pd.DataFrame]", known: Any) -> 
     captions = {}
     for backbone in long["comparison"]["backbone"].unique():
         own = {name: table[table["backbone"] == backbone] for name, table in long.items()}
-        found = printed_tables(own, known, labels, project.marked_variants(str(backbone)))
+        variants = project.marked_variants(str(backbone))
+        found = printed_tables(own, known, labels, variants, project.params.tables.short)
         for name, caption in CAPTIONS.items():
             if name in found and len(found[name]):
                 path = results.TABLES / backbone / name

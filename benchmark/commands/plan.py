@@ -112,7 +112,7 @@ def of_backbone(project: Project, name: str, progress: Callable[[], object]) -> 
         if project.is_trained(cell):
             recipe = None if cell.checkpoint else cell.recipe
             rows.append(of_training(params, cell, recipe, backbone, "train"))
-        rows += of_cell(params, cell, backbone, pixels, project.images_of(cell))
+        rows += of_cell(project, cell, backbone, pixels)
         rows.append(of_scores(project, cell, seconds))
         progress()
     for variant in project.variants(name).values():
@@ -152,16 +152,17 @@ def decoding_rate(images: Photographs) -> float:
     return count / (time.perf_counter() - start)
 
 
-def of_cell(
-    params: Params, cell: Cell, backbone: Backbone, pixels: Tensor, count: int
-) -> list[Estimate]:
-    """Explaining `count` images, explaining some on randomised networks, and timing it."""
+def of_cell(project: Project, cell: Cell, backbone: Backbone, pixels: Tensor) -> list[Estimate]:
+    """Explaining its images, some on randomised networks and with another seed, and timing it."""
+    params, count = project.params, project.images_of(cell)
     cls = methods.load(cell.load or cell.explainer)
     explainer = methods.build(cls, backbone, cell.settings)
     passes, seconds, size = explained(explainer, cell, pixels[:1])
     if seconds < CHEAP and len(pixels) > 1:
         passes, seconds, size = explained(explainer, cell, pixels)
-    again = params.randomise.images * len(params.randomise.layers)
+    sanity = params.randomise
+    again = sanity.images * len(sanity.layers)
+    again += sanity.seed_images * project.facts(cell.explainer).seeded
     runtime = params.runtime
     timed = (runtime.rounds + runtime.warmup) * (1 + runtime.batch)
     name = backbone.name

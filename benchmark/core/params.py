@@ -215,10 +215,11 @@ class Runtime(Section):
 
 
 class Tables(Section):
-    """Bootstrap intervals of the tables."""
+    """Bootstrap intervals of the tables; the `short` one has these explainers, all if empty."""
 
     resamples: Positive
     confidence: Annotated[float, Field(gt=0, lt=1)]
+    short: tuple[str, ...] = ()
 
 
 class Plots(Section):
@@ -274,6 +275,7 @@ class Params(Section):
                 self.refuse_few(f"explainers.{explainer}", self.cell(name, explainer).images)
         for name, metric in self.evaluate.metrics.items():
             self.refuse_few(f"evaluate.metrics.{name}", metric.images)
+        refuse_unknown("tables.short", self.tables.short, self.explainers)
         refuse_unknown("ablation", self.ablation, self.backbones)
         for name, variants in self.ablation.items():
             for key, variant in variants.items():

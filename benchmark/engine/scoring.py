@@ -132,7 +132,7 @@ def reference_noise(road: dict[str, Any], backbone: Backbone, *, raw: bool) -> d
     }
 
 
-def blocks(split: Split, views: Sequence[View], name: str) -> dict[str, slice]:
+def blocks(split: Split, views: Sequence[View], name: str = "scores") -> dict[str, slice]:
     """The images scored at a time, by the names of their pieces."""
     count = 1 + sum(metric.versions for view in views for metric in view.perturbing)
     size = max(1, PERTURBED // count)

@@ -158,7 +158,7 @@ def with_counts(table: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, str]:
     counts = table[table["metric"] == metric].groupby("explainer")["n"].max()
     most = int(counts.max())
     few = {name: f" ({n:.0f})" for name, n in counts.items() if n < most}
-    labels = table["label"] + table["explainer"].map(few).fillna("")
+    labels = table["label"] + table["explainer"].map(lambda name: few.get(name, ""))
     return table.assign(label=labels), f"{most} images{', or (as many)' * bool(few)}"
 
 

@@ -1,6 +1,6 @@
 """The tables that people read: which there are, and what is in a row and in a column."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +38,11 @@ SEED_RANK, SEED_SPREAD = "seed_rank", "seed_spread"
 SIMILARITIES = {"randomisation_ssim": "SSIM", "randomisation_rank": "Rank"}
 """What the sanity check measures, with its labels."""
 
+SHORT = [*CONFIDENCE, "road_morf_area", "road_lerf_area", "pointing_game"]
+"""The measures of the short table."""
+
 CAPTIONS = {
+    "short": "The paper's methods and baselines",
     "comparison": "Average Drop and Increase in Confidence, and images through the network",
     "road": "ROAD: per cent of predictions unchanged after removing pixels",
     "faithfulness": "Further measures of faithfulness",
@@ -96,10 +100,16 @@ def printed_tables(
     known: Known,
     labels: dict[str, str],
     variants: dict[str, Variant],
+    chosen: Sequence[str] = (),
 ) -> dict[str, pd.DataFrame]:
     """The printed tables of a backbone, by name, from its long forms.
 
-    Explainers that agree share a row where scores are compared.
+    Args:
+        own: the long forms.
+        known: the measures.
+        labels: of the explainers; those that agree share a row where scores are compared.
+        variants: of the ablation study.
+        chosen: the explainers of the short table, all if empty.
     """
     again = own["alike"].groupby("same_as")["explainer"].agg(list)
     shared = {
@@ -116,6 +126,7 @@ def printed_tables(
 
     main = labels[comparison["explainer"].iloc[0]]
     return {
+        "short": short_table(comparison, known, labels, chosen),
         "comparison": with_seeds(explainers([*CONFIDENCE, *COSTS]), own["stability"], labels),
         "road": road_table(comparison, known, labels),
         "faithfulness": explainers([*of_metric("deletion_insertion", known), *MORE]),
@@ -163,6 +174,8 @@ def printed(table: pd.DataFrame, shown: list[Column], labels: dict[str, str]) ->
 
     A row that is of fewer images than the first also says what the first explainer has on these.
     """
+    if table.empty:
+        return pd.DataFrame()
     scored = [c for c in shown if c.metric not in COSTS]
     counts = {
         name: sorted({int(n) for c in scored for n in c.of(own)["n"]})
@@ -183,6 +196,21 @@ def printed(table: pd.DataFrame, shown: list[Column], labels: dict[str, str]) ->
                 row[c.heading] = row[c.heading]._replace(beside=f"{labels[first]} {text}")
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def short_table(
+    table: pd.DataFrame, known: Known, labels: dict[str, str], chosen: Sequence[str]
+) -> pd.DataFrame:
+    """Some explainers at the main measures, without intervals, and their passes."""
+    table = table[table["explainer"].isin(chosen or table["explainer"])]
+    found = printed(table, columns(table, SHORT, known), labels)
+    passes = table.set_index(["explainer", "metric"])["value"]
+    cost = [
+        Entry(" + ".join(f"{passes[name, cost]:.4g}" for cost in COSTS))
+        for name in table["explainer"].unique()
+    ]
+    found = found.map(lambda c: c if isinstance(c, str) else c._replace(interval=""))
+    return found.assign(**{"Passes": cost})
 
 
 def with_seeds(

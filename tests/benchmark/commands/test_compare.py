@@ -14,7 +14,7 @@ from conftest import MakeSplit, tiny_cnn
 from benchmark import evaluate, explain
 from benchmark.commands import compare
 from benchmark.core import results
-from benchmark.core.params import Backbone, Explainer, Params
+from benchmark.core.params import Backbone, Explainer, Params, Scored
 from benchmark.data.splits import read_split
 from benchmark.engine import explaining
 from methods.ttame import TTAME
@@ -52,7 +52,8 @@ def stored(
         source="timm", model="x", weights="none", size=cnn.size, mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5), taps=cnn.taps, cam_layer=cnn.cam_layer,
     )  # fmt: skip
-    metrics = {"confidence": {"kept": [50]}, "road": {"removed": [20, 50]}}
+    chosen = {"confidence": {"kept": [50]}, "road": {"removed": [20, 50]}}
+    metrics = {name: Scored(settings=own) for name, own in chosen.items()}
     changed = {
         "backbones": {"tiny_cnn": spec},
         "explainers": {name: Explainer() for name in ("gradcam", "layercam", "constant")},

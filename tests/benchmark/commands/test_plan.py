@@ -11,7 +11,7 @@ from conftest import tiny_cnn
 
 from benchmark.commands import index, plan
 from benchmark.core.cells import Project
-from benchmark.core.params import Ablate, Backbone, Explainer, Params, Photographs, Variant
+from benchmark.core.params import Ablate, Backbone, Explainer, Params, Photographs, Scored, Variant
 from benchmark.data import splits
 
 
@@ -25,14 +25,17 @@ def profile(settings: Params, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) ->
         source="timm", model="x", weights="none", size=cnn.size, mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5), taps=cnn.taps, cam_layer=cnn.cam_layer,
     )  # fmt: skip
-    explainers = {"ttame": Explainer(), "rise": Explainer(settings={"masks": 9})}
+    explainers = {"ttame": Explainer(), "rise": Explainer(settings={"masks": 9}, images=50)}
     ablation = {"tiny_cnn": {"one": Variant(label="one layer", settings={"layers": ["2"]})}}
     chosen = Photographs(
         source="photographs", folder=Path("lists"), resize=64, size=32, train=640, validation=10,
         evaluation=100, lists="seeded",
     )  # fmt: skip
     recipe = settings.train.model_copy(update={"epochs": 3, "batch_size": 16})
-    metrics = {"confidence": {"kept": [100, 50]}, "road": {"removed": [10]}}
+    metrics = {
+        "confidence": Scored(settings={"kept": [100, 50]}),
+        "road": Scored(settings={"removed": [10]}, images=60),
+    }
     return settings.model_copy(
         update={
             "images": chosen,
@@ -44,7 +47,9 @@ def profile(settings: Params, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) ->
             "evaluate": settings.evaluate.model_copy(
                 update={"metrics": metrics, "delta_images": 20}
             ),
-            "randomise": settings.randomise.model_copy(update={"images": 5, "layers": [10, 100]}),
+            "randomise": settings.randomise.model_copy(
+                update={"images": 5, "layers": [10, 100], "seed_images": 8}
+            ),
             "runtime": settings.runtime.model_copy(update={"batch": 4, "rounds": 2, "warmup": 1}),
         }
     )
@@ -56,14 +61,15 @@ def test_counts_are_those_of_the_parameters(profile: Params) -> None:
         "train": 1, "explain": 2, "randomise": 2, "runtime": 2, "evaluate": 2, "ablate": 3,
     }  # fmt: skip
     per_image = 1 + 9
-    assert rows["explain"].images == per_image * 100
-    assert rows["randomise"].images == per_image * 5 * 2
+    assert rows["explain"].images == 1 * 100 + 9 * 50
+    assert rows["randomise"].images == per_image * 5 * 2 + 9 * 8
     assert rows["runtime"].images == per_image * (2 + 1) * (1 + 4)
-    versions = 1 + 2 + 2
-    assert rows["evaluate"].images == 2 * versions * (100 + 20)
+    ttame = (1 + 2) * (100 + 20) + 2 * (60 + 20)
+    rise = (1 + 2) * (50 + 20) + 2 * (50 + 20)
+    assert rows["evaluate"].images == ttame + rise
     assert rows["train"].images == 2 * 640 * 3
     assert rows["ablate"].images == 3 * 2 * 64
-    assert rows["explain"].bytes == 4 * 100 * (16 * 16 + 32 * 32)
+    assert rows["explain"].bytes == 4 * (100 * 16 * 16 + 50 * 32 * 32)
     assert all(row.seconds > 0 for row in rows.values())
 
 

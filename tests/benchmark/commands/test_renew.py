@@ -62,6 +62,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     raw["images"] |= {"train": 30, "validation": 2, "evaluation": 2}
     raw["backbones"] = {CNN: raw["backbones"][CNN] | {"skip": []}}
     raw["explainers"] = {"ttame": raw["explainers"]["ttame"]}
+    raw["tables"]["short"] = []
     raw["ablation"][CNN] = {"baseline": raw["ablation"][CNN]["baseline"]}
     for recipe in ("train", "ablate"):
         raw[recipe] |= {"images": 20, "batch_size": 1}

@@ -88,6 +88,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     raw: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
     raw["explainers"] = {n: raw["explainers"].get(n, {}) for n in EXPLAINERS}
     raw["explainers"]["mine"] = {"load": "mine:Mine"}
+    raw["tables"]["short"] = []
     raw["backbones"][CNN]["skip"] = ["mine"]
     raw["backbones"][VIT]["skip"] = ["gradcampp", "mine"]
     raw["backbones"][VIT]["weights"] = "data/sample/vit_sample.safetensors"
@@ -211,7 +212,8 @@ EDITS: dict[str, tuple[Any, dict[str, Any]]] = {
         explained({CNN: RISE[CNN]}, "parameters")),
     "the reference settings": (parameter("explainers", "rise", "reference", {"cells": 6}),
         stages("explain", {CNN: (OTHER,), VIT: (OTHER,)}, "parameters")),
-    "a parameter of one metric": (parameter("evaluate", "metrics", "road", "noise", 0.02),
+    "a parameter of one metric": (
+        parameter("evaluate", "metrics", "road", "settings", "noise", 0.02),
         scores(CELLS, ("road",), "parameters") | stages("ablate", STUDY, "parameters")),
     "a new metric": (parameter("evaluate", "metrics", "degeneracy", {}),
         scores(CELLS, ("degeneracy",), "missing")),

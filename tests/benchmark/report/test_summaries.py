@@ -410,17 +410,20 @@ def test_readme_block_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     table.parent.mkdir(parents=True)
     table.write_text("| a |\n")
     text = "before\n<!-- results/tables/net/road.md -->\nold\n<!-- end -->\nafter\n"
-    filled = readme.filled(text)
-    assert filled == text.replace("old\n", "| a |\n")
-    assert readme.filled(filled) == filled
-    with pytest.raises(ValueError, match="has no block"):
-        readme.filled("nothing here")
+    page = tmp_path / "page.md"
+    page.write_text(text)
+    assert readme.filled(page) == text.replace("old\n", "| a |\n")
+    page.write_text(readme.filled(page))
+    assert readme.filled(page) == page.read_text()
+    page.write_text("nothing here")
+    with pytest.raises(ValueError, match=r"page.md has no block"):
+        readme.filled(page)
 
 
 def test_committed_readme_shows_the_committed_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    text = Path("README.md").read_text()
-    assert readme.filled(text) == text
+    for page in (readme.README, *readme.DOCS.glob("*.md")):
+        assert readme.filled(page) == page.read_text(), page
 
 
 def variant(name: str, seed: int, values: np.ndarray) -> pd.DataFrame:
