@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help repro imagenet imagenette test slow kill status runtime runtime-compare speed recognised distill lint types fresh profiles requirements clean
+.PHONY: help repro verify imagenet imagenette test slow kill status runtime runtime-compare speed recognised distill lint types fresh profiles requirements clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -14,6 +14,10 @@ repro: $(INSTALLED) ## the main job: every result on the embedded sample
 	python -m benchmark.check
 	dvc repro
 	python -m benchmark readme
+	python -m benchmark verify --brief
+
+verify: $(INSTALLED) ## compare what is here with the commit; computed anew: make verify FLAGS=--from-scratch
+	python -m benchmark verify $(FLAGS)
 
 imagenet: $(INSTALLED) ## the paper's scale: make imagenet DATA=/path/to/ImageNet
 	@test -d "$(DATA)" || \

@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +40,9 @@ pytestmark = pytest.mark.xdist_group("pipeline")
 """One worker runs the pipeline, once."""
 
 CNN, VIT = "efficientnet_lite0", "vit_sample"
+SSE = {"ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE"}
+"""Another machine, played by this one."""
+
 CELLS = {CNN: ("ttame", "gradcam", "rise", "edges"), VIT: ("rollout", "constant")}
 STAGES = (train, explain, evaluate, randomise, ablate)
 """Those that run once a backbone."""
@@ -453,3 +459,51 @@ def test_a_change_of_the_training_alone_trains_the_study_anew(
         "one_layer-0.safetensors",
         "one_layer-1.safetensors",
     }
+
+
+def git(folder: Path, *arguments: str) -> None:
+    command = ["git", "-c", "user.name=a", "-c", "user.email=b", *arguments]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+
+
+def verify(folder: Path, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """The command as a user calls it."""
+    return subprocess.run(
+        [sys.executable, "-m", "benchmark", "verify", *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_another_machine_reproduces_and_a_changed_result_does_not(copied: Path) -> None:
+    raw = small()
+    raw["backbones"] = {CNN: raw["backbones"][CNN] | {"skip": ["constant", "edges", "rollout"]}}
+    raw["ablation"] = {}
+    write_params(copied, raw)
+    shutil.rmtree(results.MAPS)
+    (copied / ".gitignore").write_text("work/\nresults/maps/\nresults/splits/*.safetensors\n")
+    git(copied, "init", "-q")
+    git(copied, "add", "-A")
+    git(copied, "commit", "-qm", "results")
+    done = verify(copied)
+    assert done.returncode == 0, done.stderr
+    assert "verify: reproduced" in done.stdout
+    assert "0 within tolerance, 0 outside; 0 lines of 0 files in git changed" in done.stdout
+    done = verify(copied, "--from-scratch", **SSE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    last = done.stdout.splitlines()[-1]
+    assert "verify: reproduced" in last
+    assert " 0 within" not in last  # else it was no other machine
+    path = results.scores_path(CNN, "gradcam")
+    scores = pd.read_csv(path)
+    drop = scores["metric"] == "average_drop"
+    results.write_csv(path, scores.assign(value=scores["value"].where(~drop, 50.0)))
+    done = verify(copied)
+    assert done.returncode == 1
+    assert f"outside: {CNN}/gradcam average_drop at 100 %" in done.stdout
+    assert "NOT reproduced" in done.stdout
+    assert verify(copied, "--brief").returncode == 0

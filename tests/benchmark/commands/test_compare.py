@@ -55,6 +55,7 @@ def stored(
     chosen = {"confidence": {"kept": [50]}, "road": {"removed": [20, 50]}}
     metrics = {name: Scored(settings=own) for name, own in chosen.items()}
     changed = {
+        "images": settings.images.model_copy(update={"evaluation": 40}),
         "backbones": {"tiny_cnn": spec},
         "explainers": {name: Explainer() for name in ("gradcam", "layercam", "constant")},
         "ablation": {},
