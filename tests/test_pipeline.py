@@ -374,7 +374,8 @@ def test_the_other_mode(copied: Path) -> None:
     scores = pd.read_csv(results.scores_path(CNN, "edges"))
     some = scores["image"].isin(read_split(results.SPLITS, "evaluation").ids[:3])
     means = scores[some].groupby(["metric", "level"])["value"].mean()
-    assert means.to_numpy() == pytest.approx(after["reference"].to_numpy(), abs=1e-3)
+    rounding = 5e-3  # of values of four digits
+    assert means.to_numpy() == pytest.approx(after["reference"].to_numpy(), abs=rounding)
 
 
 @pytest.mark.slow

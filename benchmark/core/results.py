@@ -39,6 +39,9 @@ RUNTIME = RESULTS / "runtime"
 SPEED = RESULTS / "speed"
 REPORTED = RESULTS / "reported"
 
+DIGITS = 4
+"""Significant digits of the value of an image: those that another processor hardly changes."""
+
 SCORE_COLUMNS = ["backbone", "explainer", "image", "metric", "level", "value", "weights"]
 """One row an image and value. `level` is in per cent, empty for a measure without levels;
 `weights` is the digest of the backbone's weights and preprocessing."""
@@ -163,10 +166,13 @@ def write_csv(path: Path, table: "pd.DataFrame") -> None:
 
 
 def write_scores(path: Path, table: "pd.DataFrame", backbone: str, explainer: str) -> None:
-    """Write a table of one cell, with the names of the cell in front."""
+    """Write a table of one cell, with the names of the cell in front, and values of DIGITS."""
     names = {"backbone": backbone, "explainer": explainer}
     columns = [*names, *(column for column in table.columns if column not in names)]
-    write_csv(path, table.assign(**names)[columns])
+    table = table.assign(**names)
+    if "value" in table:
+        table["value"] = [float(f"{value:.{DIGITS}g}") for value in table["value"]]
+    write_csv(path, table[columns])
 
 
 def write_array(path: Path, array: "NDArray[Any]") -> None:
