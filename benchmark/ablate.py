@@ -176,7 +176,7 @@ def score(
     params = project.params
     settings = cell.settings | {"seed": seed}
     name = cell.load or cell.explainer
-    counts = {n: project.images_of(cell, n) for n in project.reference_metrics()}
+    counts = project.variant_images(cell)
     split = split.first(max(counts.values()))
     explainer = explaining.assemble(name, network, settings, state.files[0])
     pieces = explaining.explain(

@@ -308,6 +308,11 @@ class Project:
         path = results.variant_path(cell.backbone, name, seed)
         return Result(f"{name}-{seed}", key, (path,))
 
+    def variant_images(self, cell: Cell) -> dict[str, int]:
+        """How many images each metric of the paper scores of a variant."""
+        scored = self.params.ablate.scored
+        return {m: min(scored, self.images_of(cell, m)) for m in self.reference_metrics()}
+
     def variant_scores(self, name: str, cell: Cell) -> Result:
         """The scores of a variant, of all seeds."""
         params = self.params
@@ -316,7 +321,7 @@ class Project:
             for seed in self.seeds()
         }
         chosen = self.reference_metrics()
-        counts = {metric: self.images_of(cell, metric) for metric in chosen}
+        counts = self.variant_images(cell)
         parameters: list[Any] = [params.seed, params.mode, params.ablate.seeds, counts]
         parameters += [cell.load, cell.settings, cell.precision, cell.recipe]
         parameters += [params.explain.batch_size, params.evaluate.batch_size, chosen]

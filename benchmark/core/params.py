@@ -111,9 +111,13 @@ class Backbone(Section):
 
 
 class Ablate(Recipe):
-    """The recipe of the ablation study; each variant is trained with `seeds` seeds."""
+    """The recipe of the ablation study.
+
+    Each variant is trained with `seeds` seeds, and scored on the first `scored` evaluation images.
+    """
 
     seeds: Annotated[int, Field(ge=2)]
+    scored: Positive
 
 
 class Variant(Section):

@@ -43,7 +43,9 @@ def profile(settings: Params, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) ->
             "explainers": explainers,
             "ablation": ablation,
             "train": recipe,
-            "ablate": Ablate(**recipe.model_dump() | {"images": 64, "epochs": 1, "seeds": 3}),
+            "ablate": Ablate(
+                **recipe.model_dump() | {"images": 64, "epochs": 1, "seeds": 3, "scored": 9}
+            ),
             "evaluate": settings.evaluate.model_copy(
                 update={"metrics": metrics, "delta_images": 20}
             ),

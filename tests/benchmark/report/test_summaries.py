@@ -239,7 +239,7 @@ def test_what_another_seed_changes(settings: params.Params) -> None:
         }
     )
     same = settings.model_copy(
-        update={"ablate": params.Ablate(seeds=3, **settings.train.model_dump())}
+        update={"ablate": params.Ablate(seeds=3, scored=9, **settings.train.model_dump())}
     )
     table = summaries.stability(Project(same), [cell, cell.iloc[:0]], seeds)
     by_name = table.set_index("explainer")
