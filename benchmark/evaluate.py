@@ -35,6 +35,10 @@ def main(params: Params, backbone: str) -> None:
     }
     every = [made for _, own in cells.values() for made in own]
     due = shelf.due(every)
+    kept = {
+        name: {metric_of(made): kept_images(project, shelf, made) for made in own}
+        for name, (_, own) in cells.items()
+    }
     known = {made.name for made in every}
     gone = {name.partition("/")[0] for name in shelf.records if name not in known}
     todo = [
@@ -44,7 +48,7 @@ def main(params: Params, backbone: str) -> None:
     ]
     processes.wait()
     if todo:
-        score_cells(project, backbone, todo, set(due), shelf)
+        score_cells(project, backbone, todo, set(due), kept, shelf)
     if processes.first():
         shelf.prune(every, results.DELTA / backbone)
 
@@ -54,6 +58,7 @@ def score_cells(
     backbone: str,
     todo: list[tuple[Cell, list[Result]]],
     due: set[str],
+    kept: dict[str, dict[str, int]],
     shelf: Shelf,
 ) -> None:
     """Score cells by the metrics that are due; what the others said is kept."""
@@ -68,20 +73,19 @@ def score_cells(
     split = read_split(results.SPLITS, "evaluation")
     for cell, own in tqdm(todo, desc=backbone, unit="cell", disable=processes.silent()):
         missing = [made for made in own if made.name in due]
-        kept = {metric_of(made): made.images if made not in missing else 0 for made in own}
-        kept |= {metric_of(made): first_new(project, shelf, made) for made in missing}
+        first = kept[cell.explainer]
         work = Unfinished(f"evaluate {cell.name}", *(made.key for made in missing))
-        new = score(project, cell, kept, network, split, work)
+        new = score(project, cell, first, network, split, work)
         if processes.first():
             for path, tables in zip(own[0].files, new, strict=True):
-                write_joined(path, [*read_kept(project, path, kept, split), *tables], cell)
+                write_joined(path, [*read_kept(project, path, first, split), *tables], cell)
             shelf.touch([made for made in own if made not in missing])
             shelf.record(missing)
         work.forget()
 
 
-def first_new(project: Project, shelf: Shelf, made: Result) -> int:
-    """How many images of a metric that is due are scored, those of the other mode among them."""
+def kept_images(project: Project, shelf: Shelf, made: Result) -> int:
+    """How many of the first images of a metric need not be scored, those of both modes or none."""
     kept = shelf.kept(made)
     return kept if kept >= min(project.params.evaluate.delta_images, made.images) else 0
 
@@ -121,7 +125,7 @@ def score(
             work,
             seed=params.seed,
             batch_size=params.evaluate.batch_size,
-            name=f"scores-from-{start}",
+            name="-".join(["scores-from", str(start), *suites]),
         )
         scores += found[:own]
         if start == 0:

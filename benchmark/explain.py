@@ -27,6 +27,7 @@ def main(params: Params, backbone: str) -> None:
     other = {n: (c, found) for n, (c, _) in maps.items() if (found := project.other_maps(c))}
     every = [found for _, found in (*maps.values(), *other.values())]
     due = shelf.due(every)
+    kept = {found.name: shelf.kept(found) for found in every}
     processes.wait()
     if due:
         from benchmark.data.splits import read_split
@@ -39,8 +40,7 @@ def main(params: Params, backbone: str) -> None:
             todo = [(cell, made) for cell, made in cells.values() if made.name in due]
             for cell, made in tqdm(todo, desc=backbone, unit="cell", disable=processes.silent()):
                 work = Unfinished(f"explain {cell.name}", made.key)
-                kept = shelf.kept(made)
-                extend_maps(project, cell, mode, network, split, made, kept, work)
+                extend_maps(project, cell, mode, network, split, made, kept[made.name], work)
                 if processes.first():
                     shelf.record([made])
                 work.forget()
@@ -71,7 +71,7 @@ def extend_maps(
     cost = None
     if kept < made.images:
         chosen = split.part(slice(kept, made.images))
-        found, cost = explain(project, cell, mode, network, chosen, work)
+        found, cost = explain(project, cell, mode, network, chosen, work, f"maps-from-{kept}")
         parts.append(found)
     if processes.first():
         results.write_array(made.files[0], np.concatenate(parts))
@@ -86,8 +86,12 @@ def explain(
     network: "Backbone",
     split: "Split",
     work: Unfinished,
+    name: str,
 ) -> tuple[Any, dict[str, Any]]:
-    """Maps (N, h, w) of a cell in a mode, and their cost; from where a killed stage stopped."""
+    """Maps (N, h, w) of a cell in a mode, and their cost; from where a killed stage stopped.
+
+    Pieces are called `name`: after the image that the split starts at.
+    """
     from benchmark.engine import explaining
 
     settings = project.params.explain
@@ -101,6 +105,7 @@ def explain(
         batch_size=settings.batch_size,
         count_nan=settings.nan_maps == "count",
         precision=cell.precision,
+        name=name,
     )
     return explaining.joined_maps(pieces), explaining.cost_of(explainer, pieces[:1])
 

@@ -235,7 +235,12 @@ def test_more_images_compute_the_new_ones_and_fewer_none(
     road = table["metric"].str.startswith("road")
     assert set(table[road]["image"]) == set(ids[:3])
     assert set(table[~road]["image"]) == set(ids)
-    tables.main(few)
+    for stage in (randomise, ablate):
+        stage.main(few, CNN)
+    for last in (tables, plots, page):
+        last.main(few)
+    printed = [p for p in results.TABLES.rglob("*.md") if "nan" in p.read_text()]
+    assert printed == []
     explained.clear()
     scored.clear()
     again = write_params(copied, small())
@@ -244,9 +249,41 @@ def test_more_images_compute_the_new_ones_and_fewer_none(
     assert explained == [2]
     assert [found for _, found in scored] == [ids[3:]] * len(CELLS[CNN])
     assert [names for names, _ in scored].count(["road"]) == len(CELLS[CNN]) - 1
-    tables.main(again)
+    for stage in (randomise, ablate):
+        stage.main(again, CNN)
+    for last in (tables, plots, page):
+        last.main(again)
     after = files_of(copied)
     assert [path for path in whole if whole[path][1] != after[path][1]] == []
+
+
+def test_what_a_killed_run_left_is_of_its_images(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed at four images, run at three, then at four: pieces of the first are not the last's."""
+    raw = small()
+    raw["explainers"]["rise"]["settings"]["masks"] = 5
+    path, explain_batch, calls = results.maps_path(CNN, "rise"), explaining.explain_batch, [0]
+
+    def killed(*arguments: Any, **settings: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 2:
+            raise KeyboardInterrupt
+        return explain_batch(*arguments, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(explaining, "explain_batch", killed)
+        with pytest.raises(KeyboardInterrupt):
+            explain.main(write_params(copied, raw), CNN)
+    raw["explainers"]["rise"]["images"] = 3
+    explain.main(write_params(copied, raw), CNN)
+    del raw["explainers"]["rise"]["images"]
+    explain.main(write_params(copied, raw), CNN)
+    continued = path.read_bytes()
+    path.unlink()
+    shutil.rmtree(copied / "work")
+    explain.main(write_params(copied, raw), CNN)
+    assert path.read_bytes() == continued
 
 
 def test_only_figures_whose_data_changed_are_drawn(

@@ -26,7 +26,7 @@ from benchmark.data.splits import Split, read_split
 from benchmark.engine import explaining, scoring
 from benchmark.engine.devices import device
 from benchmark.report import browser, measures, summaries
-from benchmark.report.printed import PROTOCOL, Column, columns
+from benchmark.report.printed import PROTOCOL, Column, columns, ranged
 from benchmark.report.rendering import CLAIMS
 from benchmark.report.statistics import holm, matrix, signed_rank
 from methods import build_backbone
@@ -208,7 +208,7 @@ def explain(project: Project, cell: Cell, split: Split, shelf: Shelf, path: Path
         )
         seconds = sum(float(piece["seconds"]) for piece in pieces) / len(split)
         results.write_array(path, explaining.joined_maps(pieces))
-        cost = explaining.cost_of(explainer, pieces)
+        cost = explaining.cost_of(explainer, pieces[:1])
         cost |= {"seconds": seconds, "trained": state is not None}
         results.write_json(cost_path, cost)
         shelf.record([made])
@@ -263,7 +263,8 @@ def among(
     marks = significance(tested[0], dict(zip(names_of, tested[1:], strict=True)), shown, params)
     rows = []
     for explainer, block in long.groupby("explainer", sort=False):
-        row = {"Explainer": labels[str(explainer)]}
+        counts = sorted({int(n) for c in shown for n in c.of(block)["n"]})
+        row = {"Explainer": labels[str(explainer)], "n": ranged(counts)}
         for column in shown:
             entry = column.of(block).iloc[0]
             heading = column.heading
@@ -280,13 +281,14 @@ def as_text(found: Comparison, params: Params) -> str:
     headings = [c for c in table.columns if not c.endswith((" interval", " mark"))]
     text = pd.DataFrame({"Explainer": table["Explainer"]})
     text.loc[0, "Explainer"] = f"**{found.label}**"
-    for heading in headings[1:]:
+    text["n"] = table["n"]
+    for heading in headings[2:]:
         cells = table[heading] + " (" + table[f"{heading} interval"] + ") "
         text[heading] = (cells + table[f"{heading} mark"]).str.strip()
     sides = ["left"] + ["right"] * (len(text.columns) - 1)
     printed = str(text.to_markdown(index=False, colalign=sides, disable_numparse=True))
     printed += (
-        f"\n\n{found.images} images, {100 * params.tables.confidence:g} % bootstrap intervals. "
+        f"\n\nn images of a row, {100 * params.tables.confidence:g} % bootstrap intervals. "
         f"{BETTER} is better than {found.label}, {WORSE} worse (Wilcoxon's signed-rank test on the "
         "images that both have, Holm-corrected over the explainers); without a mark they cannot be "
         "told apart."

@@ -46,6 +46,12 @@ KEEP = ("results", "work", ".git", ".dvc", ".venv", str(PARAMS))
 
 Verdict = Literal["identical", "within", "outside"]
 
+Spread = dict[tuple[str, float], float]
+"""Standard deviations by measure and level."""
+
+Spreads = dict[tuple[str, str], Spread]
+"""Those of cells."""
+
 
 class Compared(NamedTuple):
     """A measure of a cell at a level: of how many images, and how it compares.
@@ -87,9 +93,10 @@ def main() -> None:
     try:
         project = Project(load())
         folder = Path()
+        spreads = seed_spreads(project) if given.train else None
         if given.from_scratch or given.train:
             folder = recompute(project, train=given.train)
-        found = compare(project, folder, trained_anew=given.train)
+        found = compare(project, folder, spreads)
         if not given.brief:
             print(as_text(found))
         print(verdict(found) + (changed_lines() if folder == Path() else f"; see {folder}"))
@@ -140,7 +147,9 @@ def run_stage(project: Project, folder: Path, stage: str, *arguments: str) -> No
     Raises:
         ValueError: it fails.
     """
-    launch = [sys.executable, *project.params.launch.split()[1:], f"benchmark.{stage}", *arguments]
+    first, *rest = project.params.launch.split()
+    launcher = [sys.executable if first == "python" else first, *rest]
+    launch = [*launcher, f"benchmark.{stage}", *arguments]
     code = str(project.params.code.resolve())
     paths = os.pathsep.join([code, str(Path.cwd()), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(launch, cwd=folder, env=os.environ | {"PYTHONPATH": paths}, check=False)
@@ -173,20 +182,20 @@ def committed_files(folder: Path) -> list[Path]:
     return [folder / Path(line).name for line in listed.splitlines()]
 
 
-def compare(project: Project, folder: Path, *, trained_anew: bool) -> Comparison:
+def compare(project: Project, folder: Path, spreads: Spreads | None) -> Comparison:
     """Compare the results in a folder with those of the commit.
 
     Args:
         project: the cells.
         folder: that has results/.
-        trained_anew: whether what is trained differs as it does between seeds.
+        spreads: over training seeds, if what is trained was trained anew; else None.
     """
     known = known_measures(project.catalogue)
     found = Comparison([], [])
-    spread = seed_spread() if trained_anew else {}
     for shelf, cell, name, path in compared_results(project):
         then, now = record_of(shelf, name), record_of(folder / shelf, name, here=True)
         label = f"{cell.name} {name.partition('/')[2] or 'sanity checks'}"
+        kind = kind_of(project, cell)
         if not then or not now:
             found.others.append(f"{label}: {'new' if now else 'not here'}")
             continue
@@ -196,13 +205,10 @@ def compare(project: Project, folder: Path, *, trained_anew: bool) -> Comparison
             continue
         old = pd.read_csv(io.BytesIO(read_bytes(path)), dtype={"image": str})
         new = pd.read_csv(folder / path, dtype={"image": str})
-        measures = measures_of(project, name, old)
-        kind = kind_of(project, cell)
-        allowed = spread.get((cell.backbone, cell.explainer)) if kind == "trained" else None
-        if trained_anew and kind == "trained" and allowed is None:
-            found.others.append(f"{label}: trained anew, and the spread over seeds is not known")
-            continue
-        found.compared.extend(compare_rows(old, new, measures, cell.name, kind, known, allowed))
+        own = measures_of(project, name, old)
+        old, new = (table[table["metric"].isin(own)] for table in (old, new))
+        spread = (spreads or {}).get((cell.backbone, cell.explainer)) if kind == "trained" else None
+        found.compared.extend(compare_rows(old, new, cell.name, kind, known, spread))
     return found
 
 
@@ -244,40 +250,36 @@ def measures_of(project: Project, name: str, table: pd.DataFrame) -> list[str]:
 def compare_rows(
     old: pd.DataFrame,
     new: pd.DataFrame,
-    measures: list[str],
     cell: str,
     kind: str,
     known: Known,
-    allowed: float | None,
+    spread: Spread | None = None,
 ) -> list[Compared]:
     """Compare the values of the images of two tables, a measure and level at a time.
 
     Args:
         old: the commit's rows of a cell.
         new: those that are to be the same.
-        measures: that are compared.
         cell: its name.
         kind: its class.
         known: the measures, for their ranges.
-        allowed: by how much means may differ of what was trained anew; None for what was not.
+        spread: over training seeds, of what was trained anew; measures that it lacks are left out.
     """
     keys = ["image", "metric", "level"]
-    both = old[old["metric"].isin(measures)].merge(
-        new[new["metric"].isin(measures)], on=keys, how="outer", suffixes=("_old", "_new")
-    )
+    both = old.merge(new, on=keys, how="outer", suffixes=("_old", "_new"))
     found = []
     for (measure, level), own in both.groupby(["metric", "level"], dropna=False, sort=False):
         then, now = own["value_old"], own["value_new"]
         difference = 100 * (now - then).abs().fillna(np.inf) / range_of(str(measure), known, then)
-        share = 100 * float((difference > CLOSE).mean())
-        result: Verdict = "within"
+        share, largest = 100 * float((difference > CLOSE).mean()), float(difference.max())
+        result: Verdict = "within" if share <= max(FLIPPED, 100 / len(own)) else "outside"
+        if spread is not None:
+            if (measure, level) not in spread:
+                continue
+            near = abs(now.mean() - then.mean()) <= SEEDS * spread[str(measure), float(level)]
+            result = "within" if near else "outside"
         if (then == now).all():
             result = "identical"
-        elif allowed is not None:
-            result = "within" if abs(now.mean() - then.mean()) <= allowed else "outside"
-        elif share > max(FLIPPED, 100 / len(own)):
-            result = "outside"
-        largest = float(difference.max())
         row = (cell, kind, str(measure), float(level), len(own), share, largest, result)
         found.append(Compared(*row))
     return found
@@ -293,11 +295,30 @@ def range_of(measure: str, known: Known, values: pd.Series) -> float:
     return span if np.isfinite(span) else max(float(values.abs().max()), 1e-9)
 
 
-def seed_spread() -> dict[tuple[str, str], float]:
-    """By how much the mean of a cell that is trained anew may differ, from the ablation study."""
-    table = results.read_table(results.TABLES / "stability.csv")
-    own = table[table["metric"] == "seed_spread"]
-    return {(r.backbone, r.explainer): SEEDS * float(r.value) for r in own.itertuples()}
+def seed_spreads(project: Project) -> Spreads:
+    """The standard deviation of the means over training seeds, by cell, measure and level.
+
+    They are those of the ablation study's baselines.
+
+    Raises:
+        ValueError: the study has not trained a cell by its own recipe.
+    """
+    table = results.read_table(results.TABLES / "ablation_seeds.csv")
+    found: Spreads = {}
+    for backbone, variants in project.params.ablation.items():
+        for name, variant in variants.items():
+            cell = project.params.cell(backbone, variant.explainer)
+            own = table[(table["backbone"] == backbone) & (table["explainer"] == name)]
+            if project.params.variant(backbone, name) == cell:
+                spread = own.groupby(["metric", "level"])["value"].std(ddof=1)
+                found[backbone, variant.explainer] = spread.to_dict()
+    for cell in (c for b in project.params.backbones for c in project.trained(b)):
+        if (cell.backbone, cell.explainer) not in found:
+            raise ValueError(
+                f"how much seeds change {cell.name} is not known: expected a baseline of it in the "
+                "ablation study with the same recipe, or --from-scratch with git's trained states"
+            )
+    return found
 
 
 def as_text(found: Comparison) -> str:

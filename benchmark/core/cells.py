@@ -262,7 +262,7 @@ class Project:
         parameters: list[Any] = [params.seed, params.mode, evaluate.settings[metric]]
         parameters.append(evaluate.batch_size)
         parameters += [evaluate.compile, evaluate.delta_images, self.is_trained(cell)]
-        parameters.append(params.explain.nan_maps)
+        parameters += [params.explain.nan_maps, results.DIGITS]
         modules = ["benchmark.engine.scoring", f"metrics.{metric}"]
         first = images, split_files("evaluation") | {"maps": results.maps_path(*names)}
         return self.key(modules, parameters, data, cell.backbone, first)
@@ -284,7 +284,7 @@ class Project:
         data = {} if state is None else {"state": state}
         parameters: list[Any] = [params.seed, cell.load, cell.settings_in(params.mode)]
         parameters.append(cell.precision)
-        parameters += [params.explain.batch_size, params.randomise]
+        parameters += [params.explain.batch_size, params.randomise, results.DIGITS]
         modules = ["benchmark.engine.randomising", self.module_of(cell)]
         seeded = self.facts(cell.explainer).seeded
         images = max(params.randomise.images, params.randomise.seed_images * seeded)
@@ -325,6 +325,7 @@ class Project:
         parameters: list[Any] = [params.seed, params.mode, params.ablate.seeds, counts]
         parameters += [cell.load, cell.settings, cell.precision, cell.recipe]
         parameters += [params.explain.batch_size, params.evaluate.batch_size, chosen]
+        parameters.append(results.DIGITS)
         modules = ["benchmark.engine.explaining", "benchmark.engine.scoring", self.module_of(cell)]
         modules += [f"metrics.{metric}" for metric in chosen]
         first = max(counts.values()), split_files("evaluation")
@@ -370,6 +371,7 @@ class Project:
         read += sorted((params.code / results.REPORTED).glob("*.csv"))
         variants = {backbone: self.marked_variants(backbone) for backbone in params.ablation}
         parameters = [params.seed, params.tables, names, variants, self.labels()]
+        parameters += [params.train, params.ablate]
         modules = [f"benchmark.report.{name}" for name in ("summaries", "printed", "rendering")]
         written = sorted(p for p in results.TABLES.rglob("*") if p.is_file() and p.name != KEYS)
         key = self.report_key(modules, parameters, read)

@@ -272,13 +272,23 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _names_agree(self) -> "Params":
+        scored = {
+            "evaluate.delta_images": self.evaluate.delta_images,
+            "page.images": self.page.images,
+        }
+        looked_at = {
+            "randomise.images": self.randomise.images,
+            "randomise.seed_images": self.randomise.seed_images,
+            "plots.grid_images": self.plots.grid_images,
+        }
         for name, backbone in self.backbones.items():
             for key, group in (("explainers", backbone.explainers), ("skip", backbone.skip)):
                 refuse_unknown(f"backbones.{name}.{key}", group, self.explainers)
             for explainer in self.explainers:
-                self.refuse_few(f"explainers.{explainer}", self.cell(name, explainer).images)
+                images = self.cell(name, explainer).images
+                self.refuse_few(f"explainers.{explainer}", images, **scored, **looked_at)
         for name, metric in self.evaluate.metrics.items():
-            self.refuse_few(f"evaluate.metrics.{name}", metric.images)
+            self.refuse_few(f"evaluate.metrics.{name}", metric.images, **scored)
         refuse_unknown("tables.short", self.tables.short, self.explainers)
         refuse_unknown("ablation", self.ablation, self.backbones)
         for name, variants in self.ablation.items():
@@ -294,22 +304,16 @@ class Params(Section):
                 )
         return self
 
-    def refuse_few(self, place: str, images: int | None) -> None:
-        """Refuse fewer images than are looked at one by one.
+    def refuse_few(self, place: str, images: int | None, **needs: int) -> None:
+        """Refuse fewer images than are looked at one by one, or than there are.
 
         Raises:
             ValueError: names the place, and what needs more.
         """
-        needs = {
-            "evaluate.delta_images": self.evaluate.delta_images,
-            "randomise.images": self.randomise.images,
-            "randomise.seed_images": self.randomise.seed_images,
-            "plots.grid_images": self.plots.grid_images,
-            "page.images": self.page.images,
-        }
         name, most = max(needs.items(), key=lambda need: need[1])
-        if images is not None and images < min(most, self.images.evaluation):
-            raise ValueError(f"{place}.images is {images}: expected at least {most}, as {name}")
+        least = min(most, self.images.evaluation)
+        if images is not None and images < least:
+            raise ValueError(f"{place}.images is {images}: expected at least {least}, for {name}")
 
     def cell(self, backbone: str, explainer: str) -> Cell:
         """What params.yaml says of an explainer on a backbone; what the backbone says, wins."""

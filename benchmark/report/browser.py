@@ -29,6 +29,7 @@ from benchmark.engine import scoring
 from benchmark.report.drawing import STYLES
 from benchmark.report.figures import describe_explainers, read_medians
 from benchmark.report.printed import CAPTIONS
+from benchmark.report.rendering import CLAIMS, Entry
 from methods import Backbone
 from metrics import MODES, Perturbation
 from metrics.confidence import KEPT
@@ -67,12 +68,12 @@ class Cell(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table of texts; a cell is its text, its interval and its mark."""
+    """A table of entries."""
 
     backbone: str
     caption: str
     headings: list[str]
-    rows: list[list[tuple[str, str, str]]]
+    rows: list[list[Entry]]
 
 
 def render(
@@ -105,6 +106,7 @@ def render(
         browser=frame_of(params, split) | {"backbones": cells},
         kinds={kind: colour for kind, (colour, _) in STYLES.items()},
         scored=SCORED,
+        claims=CLAIMS,
         runtime=about_runtime(),
     )
     return text
@@ -140,18 +142,15 @@ def tables_of(project: Project, backbone: str) -> Iterator[Table]:
 
 
 def as_table(backbone: str, caption: str, table: pd.DataFrame) -> Table:
-    """A table as rendering.plain has it: a column may be followed by its intervals and marks."""
-    parts = (" interval", " mark")
+    """A table as rendering.plain has it: what belongs to a value stands in columns after it."""
+    parts = (" interval", " mark", " claim", " beside")
     headings = [str(c) for c in table.columns if not str(c).endswith(parts)]
     empty = pd.Series("", index=table.index)
     columns = [
         [table[heading], *(table.get(f"{heading}{part}", empty) for part in parts)]
         for heading in headings
     ]
-    rows = [
-        [(value[i], interval[i], mark[i]) for value, interval, mark in columns]
-        for i in range(len(table))
-    ]
+    rows = [[Entry(*(part[i] for part in column)) for column in columns] for i in range(len(table))]
     return Table(backbone, caption, headings, rows)
 
 

@@ -156,6 +156,8 @@ def at(table: pd.DataFrame, metric: str, level: float | None) -> pd.DataFrame:
 def with_counts(table: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, str]:
     """A table whose labels say where a measure is of fewer images; and what it is of else."""
     counts = table[table["metric"] == metric].groupby("explainer")["n"].max()
+    if counts.empty:
+        return table, "no images"
     most = int(counts.max())
     few = {name: f" ({n:.0f})" for name, n in counts.items() if n < most}
     labels = table["label"] + table["explainer"].map(lambda name: few.get(name, ""))
@@ -291,14 +293,18 @@ def read_runtime(backbone: str) -> pd.Series:
 
 
 def quality_runtime(table: pd.DataFrame, seconds: pd.Series, known: Known) -> Figure:
-    """AD and ROAD MoRF against the seconds an image, with the Pareto front, where there are any."""
+    """AD and ROAD MoRF against the seconds an image, with the Pareto front, where there are any.
+
+    The front is that of the explainers with the most images.
+    """
     figure, axes = canvas(1, len(QUALITY), 7.4, PAGE)
     drawn = []
     for axis, (name, level) in zip(axes[0], QUALITY.items(), strict=True):
         counted, images = with_counts(table, name)
         rows = at(counted, name, level).assign(seconds=lambda t: t["explainer"].map(seconds))
         rows = rows.dropna(subset=["seconds"])
-        front = staircase(rows["seconds"].to_numpy(), rows["value"].to_numpy())
+        whole = rows[rows["n"] == rows["n"].max()]
+        front = staircase(whole["seconds"].to_numpy(), whole["value"].to_numpy())
         axis.plot(*front.T, "0.45", lw=1, zorder=1)
         axis.axvline(seconds["forward"], color="0.45", ls=":", zorder=1)
         for kind, own in rows.groupby("kind", sort=False):

@@ -25,16 +25,13 @@ GAP = 4
 
 
 def read_heat_maps(backbone: str, explainers: pd.DataFrame, count: int) -> Figure:
-    """The heat maps of a few images, spread over the evaluation split."""
+    """The heat maps of a few images, spread over those that all explainers have explained."""
+    every = [results.read_array(results.maps_path(backbone, n)) for n in explainers["explainer"]]
     split = read_split(results.SPLITS, "evaluation")
-    chosen = np.linspace(0, len(split) - 1, count).round().astype(int)
+    chosen = np.linspace(0, min(map(len, every)) - 1, count).round().astype(int)
     images = split.images(torch.from_numpy(chosen)).permute(0, 2, 3, 1).numpy()
     names = split.table["class_name"].iloc[chosen].tolist()
-    maps = [
-        results.read_array(results.maps_path(backbone, name))[chosen]
-        for name in explainers["explainer"]
-    ]
-    return heat_maps(explainers, names, images, maps)
+    return heat_maps(explainers, names, images, [maps[chosen] for maps in every])
 
 
 def heat_maps(

@@ -126,7 +126,7 @@ def printed_tables(
 
     main = labels[comparison["explainer"].iloc[0]]
     return {
-        "short": short_table(comparison, known, labels, chosen),
+        "short": short_table(comparison, known, labels, shown_as(chosen, own["alike"])),
         "comparison": with_seeds(explainers([*CONFIDENCE, *COSTS]), own["stability"], labels),
         "road": road_table(comparison, known, labels),
         "faithfulness": explainers([*of_metric("deletion_insertion", known), *MORE]),
@@ -185,9 +185,7 @@ def printed(table: pd.DataFrame, shown: list[Column], labels: dict[str, str]) ->
     rows = []
     for name, own in table.groupby("explainer", sort=False):
         row: dict[str, Any] = {"Explainer": labels[str(name)]}
-        row["n"] = Entry(
-            "–".join(str(n) for n in (counts[name][0], counts[name][-1])[: len(counts[name])])
-        )
+        row["n"] = Entry(ranged(counts[name]))
         for c in shown:
             (_, values), *_ = c.of(own).iterrows()
             row[c.heading] = c.entry(values)
@@ -198,19 +196,29 @@ def printed(table: pd.DataFrame, shown: list[Column], labels: dict[str, str]) ->
     return pd.DataFrame(rows)
 
 
+def ranged(numbers: Sequence[int]) -> str:
+    """The least and the most of numbers in order, as they are printed; one where these are one."""
+    ends = dict.fromkeys((numbers[0], numbers[-1]))
+    return "–".join(map(str, ends))
+
+
+def shown_as(explainers: Sequence[str], same: pd.DataFrame) -> list[str]:
+    """The explainers whose rows some are in: the first of those that agree."""
+    firsts = dict(zip(same["explainer"], same["same_as"], strict=True))
+    return [firsts.get(name, name) for name in explainers]
+
+
 def short_table(
     table: pd.DataFrame, known: Known, labels: dict[str, str], chosen: Sequence[str]
 ) -> pd.DataFrame:
     """Some explainers at the main measures, without intervals, and their passes."""
-    table = table[table["explainer"].isin(chosen or table["explainer"])]
     found = printed(table, columns(table, SHORT, known), labels)
     passes = table.set_index(["explainer", "metric"])["value"]
-    cost = [
-        Entry(" + ".join(f"{passes[name, cost]:.4g}" for cost in COSTS))
-        for name in table["explainer"].unique()
-    ]
+    names = table["explainer"].unique()
+    cost = [Entry(" + ".join(f"{passes[name, c]:.4g}" for c in COSTS)) for name in names]
     found = found.map(lambda c: c if isinstance(c, str) else c._replace(interval=""))
-    return found.assign(**{"Passes": cost})
+    found = found.assign(Passes=cost)
+    return found[[not chosen or name in chosen for name in names]].reset_index(drop=True)
 
 
 def with_seeds(

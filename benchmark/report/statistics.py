@@ -22,6 +22,9 @@ PAIR_COLUMNS = ["metric", "level", "first", "second", "difference", "low", "high
 PAIR_COLUMNS += ["p_holm", "p_main"]
 """See `pairs`."""
 
+CLAIM_COLUMNS = ["metric", "level", "explainer", "first_value", "difference", "n", "p"]
+"""See `against_first`."""
+
 CHUNK = 250
 """Resamples held at a time."""
 
@@ -135,18 +138,45 @@ def pairs(tables: dict[str, pd.DataFrame], settings: Settings, seed: int) -> pd.
     """
     parts = [pd.DataFrame(columns=PAIR_COLUMNS)]
     for first, second in combinations(tables, 2):
-        difference = tables[first] - tables[second]
-        found = means(difference, settings, seed).rename(columns={"value": "difference"})
-        p = [signed_rank(own.to_numpy()) for _, own in by_images(difference)]
-        places = [place for own, _ in by_images(difference) for place in own]
-        found["p"] = np.concatenate(p)[np.argsort(places)]
-        parts.append(found.assign(first=first, second=second))
+        groups = list(by_images(tables[first] - tables[second]))
+        found = [
+            means_of_all(own, settings, seed).assign(p=signed_rank(own.to_numpy()))
+            for _, own in groups
+        ]
+        places = [place for own, _ in groups for place in own]
+        whole = pd.concat(found).set_axis(places).sort_index()
+        whole = whole.rename(columns={"value": "difference"})
+        parts.append(whole.assign(first=first, second=second))
     table = pd.concat(parts[1:] or parts, ignore_index=True)
     keys = ["metric", "level"]
     table["p_holm"] = table.groupby(keys, dropna=False, sort=False)["p"].transform(holm)
     main = table[table["first"] == next(iter(tables))]
     table["p_main"] = main.groupby(keys, dropna=False, sort=False)["p"].transform(holm)
     return table[PAIR_COLUMNS]
+
+
+def against_first(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """The first explainer beside each other one, at every measure and level: the main claims.
+
+    Args:
+        tables: explainer to `matrix` of its scores, all of the same columns.
+
+    Returns:
+        columns metric, level, explainer, first_value (of the first explainer, mean over the images
+        that both have), difference (first - other, on these), n (these images) and p (of their
+        signed-rank test, corrected by Holm over the explainers).
+    """
+    (_, first), *others = tables.items()
+    parts = [pd.DataFrame(columns=CLAIM_COLUMNS)]
+    for name, table in others:
+        for places, own in by_images(first - table):
+            found = own.mean().rename("difference").reset_index()
+            value = first.iloc[:, places].loc[own.index].mean().to_numpy()
+            p = signed_rank(own.to_numpy())
+            parts.append(found.assign(explainer=name, first_value=value, n=len(own), p=p))
+    found = pd.concat(parts[1:] or parts, ignore_index=True)
+    groups = found.groupby(["metric", "level"], dropna=False, sort=False)["p"]
+    return found.assign(p=groups.transform(holm))[CLAIM_COLUMNS]
 
 
 def signed_rank(differences: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -234,7 +264,7 @@ def over_seeds(tables: dict[int, pd.DataFrame], confidence: float) -> pd.DataFra
     Returns:
         metric, level, value, low, high, n (the number of seeds), a row a measure and level.
     """
-    means = np.stack([table.to_numpy().mean(axis=0) for table in tables.values()])
+    means = np.stack([table.mean().to_numpy() for table in tables.values()])
     seeds = len(means)
     half = student.ppf((1 + confidence) / 2, seeds - 1) * means.std(axis=0, ddof=1) / seeds**0.5
     value = means.mean(axis=0)

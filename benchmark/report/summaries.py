@@ -15,7 +15,15 @@ from benchmark.core.params import Params
 from benchmark.core.params import Tables as Settings
 from benchmark.report.measures import Known, averaged, measure_of
 from benchmark.report.printed import BETTER, COSTS, RANKED, SEED_RANK, SEED_SPREAD, WORSE
-from benchmark.report.statistics import against_best, matrix, means, over_seeds, pairs, ranks
+from benchmark.report.statistics import (
+    against_best,
+    against_first,
+    matrix,
+    means,
+    over_seeds,
+    pairs,
+    ranks,
+)
 
 KEY = ["backbone", "explainer", "metric", "level"]
 """What a row of the long form is of."""
@@ -34,8 +42,8 @@ REPORTED_COLUMNS = [*KEY, "value", "like_for_like", "source"]
 PAIRED = {name for names in RANKED for name in names.split("+")}
 """The measures by which explainers are compared in pairs."""
 
-ROUNDING = 1e-3
-"""Scores that differ by less on every image, in per cent, are of the same maps."""
+ROUNDING = 1.01 * 10.0 ** (1 - results.DIGITS)
+"""Scores that differ by no more on every image, as a share, are of the same maps: a last digit."""
 
 UNSTABLE = 0.8
 """Below this rank correlation of two seeds the maps of an explainer are said to be unstable."""
@@ -47,35 +55,35 @@ UNCHANGED = 0.9
 def long_forms(project: Project, known: Known) -> dict[str, pd.DataFrame]:
     """Every table as programs read it, by name, from the stored scores.
 
-    comparison, reported, pairs, decided, ranks, delta, randomisation, stability, alike, ablation
-    and ablation_seeds.
+    Explainers that agree, see `alike`, are one in the tests and ranks.
     """
     params, cells = project.params, project.all_cells()
     scores = [results.read_scores(results.scores_path(c.backbone, c.explainer)) for c in cells]
+    names, confidence = averaged(known), params.tables.confidence
     comparison = compared(scores, known, params)
-    costs = [read_cost(c.backbone, c.explainer) for c in cells]
-    published = read_reported(params.code / results.REPORTED, known)
     good = {name: measure_of(name, known).higher_is_better for name in scored_names(comparison)}
-    names = averaged(known)
-    paired = by_backbone(scores, names, lambda t: pairs(chosen(t), params.tables, params.seed))
-    comparison = beside_main(comparison, paired, good, params.tables.confidence)
+    costs = [read_cost(c.backbone, c.explainer) for c in cells]
     comparison = pd.concat([comparison, *costs], ignore_index=True)[COMPARED_COLUMNS]
-    ranked = by_backbone(scores, names, lambda t: ranks(t, good, params.tables.confidence))
-    delta = pd.concat(
-        [results.read_table(results.delta_path(c.backbone, c.explainer)) for c in cells]
-    )
+    published = read_reported(params.code / results.REPORTED, known)
+    same = alike(scores)
+    apart = distinct(scores, same)
+    paired = by_backbone(apart, names, lambda t: pairs(chosen(t), params.tables, params.seed))
+    deltas = [results.read_table(results.delta_path(c.backbone, c.explainer)) for c in cells]
     sanity = read_randomisation(project)
-    long = {"comparison": comparison, "reported": beside_reported(comparison, published)}
-    long |= {"pairs": paired, "decided": decided(paired, good, params.tables.confidence)}
-    long |= {
-        "ranks": ranked,
-        "delta": delta,
+    variants, seeds = ablated(project, known)
+    return {
+        "comparison": comparison,
+        "reported": beside_reported(comparison, published),
+        "alike": same,
+        "pairs": paired,
+        "decided": decided(paired, good, confidence),
+        "ranks": by_backbone(apart, names, lambda t: ranks(t, good, confidence)),
+        "delta": pd.concat(deltas),
         "randomisation": marked(randomisation(sanity, params)),
+        "stability": stability(project, sanity, seeds),
+        "ablation": variants,
+        "ablation_seeds": seeds,
     }
-    long["ablation"], long["ablation_seeds"] = ablated(project, known)
-    long["alike"] = alike(scores)
-    long["stability"] = stability(project, sanity, long["ablation_seeds"])
-    return long
 
 
 def alike(scores: list[pd.DataFrame]) -> pd.DataFrame:
@@ -94,13 +102,27 @@ def alike(scores: list[pd.DataFrame]) -> pd.DataFrame:
             for (where, name), other in firsts.items()
             if where == backbone
             and own.index.equals(other.index)
-            and (own - other).abs().max() <= ROUNDING
+            and np.allclose(own, other, rtol=ROUNDING, atol=0)
         ]
         if same:
             rows.append((backbone, explainer, same[0]))
         else:
             firsts[backbone, explainer] = own
     return pd.DataFrame(rows, columns=["backbone", "explainer", "same_as"])
+
+
+def distinct(scores: list[pd.DataFrame], same: pd.DataFrame) -> list[pd.DataFrame]:
+    """The scores without those of explainers that agree with one before, see `alike`."""
+    known = set(zip(same["backbone"], same["explainer"], strict=True))
+    return [s for s in scores if (s["backbone"].iloc[0], s["explainer"].iloc[0]) not in known]
+
+
+def repeated(table: pd.DataFrame, same: pd.DataFrame) -> pd.DataFrame:
+    """A table of distinct explainers with the rows of those that agree, see `alike`."""
+    keys = ["backbone", "explainer"]
+    again = same.rename(columns={"explainer": "other", "same_as": "explainer"})
+    rows = table.merge(again, on=keys).assign(explainer=lambda t: t["other"])
+    return pd.concat([table, rows[table.columns]], ignore_index=True)
 
 
 def scored_names(table: pd.DataFrame) -> list[str]:
@@ -117,39 +139,39 @@ def chosen(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
 
 
 def compared(cells: list[pd.DataFrame], known: Known, params: Params) -> pd.DataFrame:
-    """The long form of cells of several backbones, without costs."""
+    """The long form of cells of several backbones with all marks, without costs."""
     names, confidence = averaged(known), params.tables.confidence
     long = summarise(cells, params.tables, params.seed, names)
     good = {name: measure_of(name, known).higher_is_better for name in scored_names(long)}
-    marks = by_backbone(cells, names, lambda t: against_best(t, good, confidence))
-    return long.merge(marks, on=KEY, how="left", validate="one_to_one")
+    same = alike(cells)
+    apart = distinct(cells, same)
+    marks = by_backbone(apart, names, lambda t: against_best(t, good, confidence))
+    long = long.merge(repeated(marks, same), on=KEY, how="left", validate="one_to_one")
+    claims = repeated(by_backbone(apart, names, against_first), same)
+    return beside_main(long, claims, good, confidence)
 
 
 def beside_main(
-    table: pd.DataFrame, paired: pd.DataFrame, good: dict[str, bool], confidence: float
+    table: pd.DataFrame, claims: pd.DataFrame, good: dict[str, bool], confidence: float
 ) -> pd.DataFrame:
     """A long form with what there is to say of the first explainer on the images of each row.
 
     Args:
         table: the long form.
-        paired: every pair, see statistics.pairs.
+        claims: of statistics.against_first.
         good: the good direction of each measure.
-        confidence: one minus the level of the tests of the main claims.
+        confidence: one minus the level of the tests.
 
     Returns:
         the long form with the columns main_value, and against_main: `better` or `worse` where a
         test of the main claims tells a row from the first explainer, else empty.
     """
-    own = paired.dropna(subset=["p_main"]).rename(columns={"second": "explainer"})
-    own = own[[*KEY, "difference", "p_main", "n"]]
-    table = table.merge(own, on=KEY, how="left", validate="one_to_one", suffixes=("", "_both"))
-    higher = table["metric"].map(good)
-    better = (table["difference"] < 0) == higher  # the difference is the first explainer's minus
-    told = table["p_main"] < 1 - confidence
-    all_in_both = table["n"] == table["n_both"]
-    table["main_value"] = (table["value"] + table["difference"]).where(all_in_both)
+    table = table.merge(claims, on=KEY, how="left", validate="one_to_one", suffixes=("", "_both"))
+    better = (table["difference"] < 0) == table["metric"].map(good)
+    told = table["p"] < 1 - confidence
     table["against_main"] = np.where(told, np.where(better, BETTER, WORSE), "")
-    return table.drop(columns=["difference", "p_main", "n_both"])
+    table["main_value"] = table["first_value"].where(table["n"] == table["n_both"])
+    return table.drop(columns=["difference", "p", "n_both", "first_value"])
 
 
 def decided(paired: pd.DataFrame, good: dict[str, bool], confidence: float) -> pd.DataFrame:
@@ -183,7 +205,7 @@ def summarise(
     Args:
         scores: per-image scores, one frame a cell.
         settings: number of resamples and confidence of the percentile bootstrap.
-        seed: of the resampling; every cell draws the same images.
+        seed: of the resampling; cells of as many images draw the same ones.
         averaged: measures whose mean and area over levels follow, see statistics.matrix.
 
     Raises:
@@ -408,5 +430,6 @@ def summary(table: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
         cell = found.setdefault(row.backbone, {}).setdefault(row.explainer, {})
         level = "" if np.isnan(row.level) else f"_{row.level:g}"
         cell[f"{row.metric}{level}"] = float(f"{row.value:.6g}")
-        cell[f"{row.metric}_images"] = row.n
+        if row.metric not in COSTS:
+            cell[f"{row.metric}_images"] = row.n
     return found

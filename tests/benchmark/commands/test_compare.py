@@ -56,6 +56,7 @@ def stored(
     metrics = {name: Scored(settings=own) for name, own in chosen.items()}
     changed = {
         "images": settings.images.model_copy(update={"evaluation": 40}),
+        "explain": settings.explain.model_copy(update={"batch_size": 16}),
         "backbones": {"tiny_cnn": spec},
         "explainers": {name: Explainer() for name in ("gradcam", "layercam", "constant")},
         "ablation": {},
@@ -84,11 +85,12 @@ def test_an_explainer_from_outside_is_a_row_among_the_others(stored: Params) -> 
     found = rows(text)
     assert list(found) == ["**My own**", "Grad-CAM", "Layer-CAM", "Constant"]
     assert "Cost of an explanation: 1 images forward, 0 backward" in text
-    assert "40 images, 95 % bootstrap intervals" in text
+    assert "n images of a row, 95 % bootstrap intervals" in text
     assert all(path.read_bytes() == content for path, content in before.items())
     scores = results.read_scores(Path("results/compare/tiny_cnn/Mine.csv"))
     drop = scores.loc[scores["metric"] == "average_drop", "value"].mean()
-    assert found["**My own**"][0].startswith(f"{drop:.1f} (")
+    assert found["**My own**"][0] == "40"
+    assert found["**My own**"][1].startswith(f"{drop:.1f} (")
     assert np.load("results/compare/tiny_cnn/Mine.npy").shape == (40, 32, 32)
 
 
@@ -103,7 +105,7 @@ def test_a_copy_cannot_be_told_apart(stored: Params) -> None:
     pd.testing.assert_series_equal(own, other)
 
 
-@pytest.mark.parametrize(("shift", "mark"), [(5.0, "▲"), (-5.0, "▼")])
+@pytest.mark.parametrize(("shift", "mark"), [(5.0, "▼"), (-5.0, "▲")])
 def test_a_planted_difference_is_marked_where_it_is(
     stored: Params, shift: float, mark: str
 ) -> None:
@@ -114,7 +116,7 @@ def test_a_planted_difference_is_marked_where_it_is(
     copy = Path("copy.npy")
     copy.write_bytes(results.maps_path("tiny_cnn", "gradcam").read_bytes())
     text = compare.as_text(compare.compare(stored, "tiny_cnn", None, copy, {}), stored)
-    first, *others = rows(text)["Grad-CAM"]
+    _, first, *others = rows(text)["Grad-CAM"]
     assert first.endswith(mark)
     assert not any(re.search("[▲▼]", cell) for cell in others)
 

@@ -71,7 +71,7 @@ def test_fresh_stale_missing_and_not_supported(
 
 
 def test_a_check_of_what_is_in_git(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Maps and states are not; what was computed from them is as it was."""
+    """Maps are not; what was computed from them is as it was."""
     loaded = write_params(folder, yaml.safe_load((folder / "params.yaml").read_text()))
     shutil.rmtree(results.MAPS)
     with pytest.raises(SystemExit, match=r"results are not fresh, the first: .* missing"):

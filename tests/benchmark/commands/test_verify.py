@@ -1,11 +1,13 @@
 """Results are reproduced if they are the commit's, up to what another processor may change."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from benchmark.commands import verify
-from benchmark.core import params
+from benchmark.core import params, results
 from benchmark.core.cells import Project
 from benchmark.report.measures import Known, known_measures
 
@@ -22,11 +24,10 @@ def table(values: np.ndarray, measure: str = "average_drop") -> pd.DataFrame:
 
 
 def compare(
-    old: np.ndarray, new: np.ndarray, known: Known, allowed: float | None = None
+    old: np.ndarray, new: np.ndarray, known: Known, spread: verify.Spread | None = None
 ) -> verify.Compared:
     """How the only measure of two tables compares."""
-    tables = table(old), table(new)
-    (found,) = verify.compare_rows(*tables, ["average_drop"], "a/b", "untrained", known, allowed)
+    (found,) = verify.compare_rows(table(old), table(new), "a/b", "untrained", known, spread)
     return found
 
 
@@ -59,7 +60,37 @@ def test_an_image_that_is_missing_does_not_agree(known: Known) -> None:
     assert (found.verdict, found.share) == ("outside", 50)
 
 
-def test_what_is_trained_anew_may_differ_as_seeds_do(known: Known) -> None:
+def test_what_is_trained_anew_may_differ_by_three_deviations_over_seeds(known: Known) -> None:
     values = np.linspace(0, 90, 40)
-    assert compare(values, values + 4, known, allowed=5.0).verdict == "within"
-    assert compare(values, values + 6, known, allowed=5.0).verdict == "outside"
+    spread = {("average_drop", 50.0): 1.5}
+    assert compare(values, values + 4, known, spread).verdict == "within"
+    assert compare(values, values + 5, known, spread).verdict == "outside"
+    unknown = {("gini", 0.0): 1.5}
+    tables = table(values), table(values + 4)
+    assert verify.compare_rows(*tables, "a/b", "trained", known, unknown) == []
+
+
+def test_training_anew_asks_for_the_spread_first(
+    settings: params.Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    seeds = [
+        ("vit_sample", "baseline", seed, "average_drop", 50.0, 3.0 * seed) for seed in range(3)
+    ]
+    columns = ["backbone", "explainer", "seed", "metric", "level", "value"]
+    results.write_csv(results.TABLES / "ablation_seeds.csv", pd.DataFrame(seeds, columns=columns))
+    with pytest.raises(ValueError, match=r"how much seeds change .* is not known"):
+        verify.seed_spreads(Project(settings))
+    recipe = settings.train.model_dump()
+    study = {"vit_sample": {"baseline": settings.ablation["vit_sample"]["baseline"]}}
+    spec = settings.backbones["vit_sample"]
+    spec = spec.model_copy(update={"skip": ("ttame_untrained", "tame")})
+    same = settings.model_copy(
+        update={
+            "ablate": params.Ablate(seeds=3, scored=9, **recipe),
+            "ablation": study,
+            "backbones": {"vit_sample": spec},
+        }
+    )
+    found = verify.seed_spreads(Project(same))
+    assert found == {("vit_sample", "ttame"): {("average_drop", 50.0): 3.0}}

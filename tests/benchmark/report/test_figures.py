@@ -62,7 +62,7 @@ def long_form(levels: dict[str, list[float]], scale: float) -> pd.DataFrame:
     rows = [(metric, level) for metric, at in levels.items() for level in at]
     table = EXPLAINERS.merge(pd.DataFrame(rows, columns=["metric", "level"]), how="cross")
     value = scale * rng.uniform(0.1, 0.9, len(table))
-    return table.assign(value=value, low=value - scale / 20, high=value + scale / 20)
+    return table.assign(value=value, low=value - scale / 20, high=value + scale / 20, n=24)
 
 
 def comparison() -> pd.DataFrame:
@@ -122,6 +122,20 @@ def project_of(settings: params.Params, kinds: dict[str, str], but: str = "") ->
         "ablation": {},
     }
     return Project(settings.model_copy(update=changed), Catalogue(facts, {}))
+
+
+def test_labels_say_where_a_measure_is_of_fewer_images() -> None:
+    table = comparison()
+    first = table["explainer"].iloc[0]
+    few = table.assign(n=np.where(table["explainer"] == first, 9, 24))
+    counted, images = figures.with_counts(few, "average_drop")
+    assert images == "24 images, or (as many)"
+    labels = counted.groupby("explainer")["label"].first()
+    before = table.groupby("explainer")["label"].first()
+    assert labels[first] == f"{before[first]} (9)"
+    assert (labels.drop(first) == before.drop(first)).all()
+    assert figures.with_counts(table, "average_drop")[1] == "24 images"
+    assert figures.with_counts(table, "gini")[1] == "no images"
 
 
 def test_explainers_of_a_kind_stand_together_in_the_order_of_the_parameters(
@@ -431,7 +445,7 @@ def test_ablation_shows_every_seed(study: Project, known: Known) -> None:
         rows, columns=["backbone", "explainer", "seed", "metric", "level", "value"]
     )
     mean = seeds.groupby(key, dropna=False)["value"].mean().reset_index()
-    whole = mean.assign(low=mean["value"] - 2, high=mean["value"] + 2)
+    whole = mean.assign(low=mean["value"] - 2, high=mean["value"] + 2, n=3)
     figure = figures.ablation(own, whole, seeds, known)
     assert len(figure.axes) == 4
     assert {"one layer", "two", "net", "other"} <= set(texts(figure))
