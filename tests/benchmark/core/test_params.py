@@ -37,6 +37,17 @@ def test_the_committed_parameters_load(raw: dict[str, Any], tmp_path: Path) -> N
             r"unknown key 'train.lr': expected one of images, log_every, precision, epochs, "
             r"batch_size, optimiser, max_lr, momentum, weight_decay$",
         ),
+        (
+            ["explainers", "rise", "images"],
+            7,
+            r"explainers.rise.images is 7: expected at least 8, for randomise.seed_images",
+        ),
+        (
+            ["evaluate", "metrics", "road", "images"],
+            5,
+            r"evaluate.metrics.road.images is 5: expected at least 6, for page.images",
+        ),
+        (["tables", "short"], ["ryse"], r"tables.short is 'ryse': expected one of .*rise"),
         (["images", "test"], 1, r"unknown key 'images.test': expected .*folder.*evaluation$"),
         (["images", "source"], "web", r"images.* 'web'.*'compositions', 'photographs'"),
         (["explainers", "rise", "setings"], {}, r"unknown key 'explainers.rise.setings'.*settings"),

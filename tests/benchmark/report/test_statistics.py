@@ -116,6 +116,26 @@ def test_pairs_are_of_the_images_that_both_have() -> None:
     assert found.loc["a", "b", 51][columns].tolist() == expected[columns].tolist()
 
 
+def test_means_over_seeds_are_of_the_images_that_a_measure_has() -> None:
+    cells = fewer()
+    found = statistics.over_seeds({0: cells["b"], 1: cells["b"] + 1}, 0.95)
+    means = cells["b"].iloc[:, 0].mean(), cells["b"].iloc[:20, 1].mean()
+    assert found["value"].tolist() == pytest.approx([mean + 0.5 for mean in means])
+
+
+def test_the_first_is_beside_each_other_on_the_same_images() -> None:
+    cells = fewer()
+    found = statistics.against_first(cells).set_index(["explainer", "level"])
+    assert found["n"].to_dict() == {("b", 50): 30, ("b", 51): 20, ("c", 50): 12, ("c", 51): 12}
+    pairs = statistics.pairs(cells, SETTINGS, 0).set_index(["first", "second", "level"])
+    for name, level in found.index:
+        row = found.loc[name, level]
+        assert row["difference"] == pytest.approx(pairs.loc["a", name, level]["difference"])
+        assert row["p"] == pytest.approx(pairs.loc["a", name, level]["p_main"])
+    assert found.loc["c", 51]["first_value"] == cells["a"].iloc[:12, 1].mean()
+    assert statistics.against_first({"a": cells["a"]}).empty
+
+
 def test_means_are_of_all_images_and_marks_of_those_that_all_have() -> None:
     cells = fewer()
     assert statistics.means(cells["b"], SETTINGS, 0)["n"].tolist() == [30, 20]
