@@ -147,7 +147,8 @@ def test_the_papers_networks_end_to_end(run: tuple[Path, Path]) -> None:
     assert {b: set(own) for b, own in found.items()} == {b: set(own) for b, own in CELLS.items()}
     for backbone in CELLS:
         names = {"comparison", "road", "faithfulness", "maps", "delta", "randomisation"}
-        names |= {"ranks"} if len(CELLS[backbone]) > 1 else set()
+        names |= {"short", "training"}
+        names |= {"ranks", "decided"} if len(CELLS[backbone]) > 1 else set()
         names |= {"ablation"} if backbone == "resnet50" else set()
         names |= {"reported"} if backbone != "resnet50" else set()
         for suffix in (".csv", ".md", ".tex"):

@@ -368,6 +368,7 @@ class Project:
         paths = (results.scores_path, results.delta_path, results.cost_path)
         read = [path(*name) for name in names for path in (*paths, results.randomisation_path)]
         read += [results.ablation_path(b, v) for b in params.ablation for v in params.ablation[b]]
+        read += [results.curve_path(c.backbone, c.explainer) for c in cells if self.is_trained(c)]
         read += sorted((params.code / results.REPORTED).glob("*.csv"))
         variants = {backbone: self.marked_variants(backbone) for backbone in params.ablation}
         parameters = [params.seed, params.tables, names, variants, self.labels()]

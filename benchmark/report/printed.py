@@ -49,6 +49,7 @@ CAPTIONS = {
     "maps": "The maps themselves: localisation, complexity, degenerate maps",
     "ranks": "Mean ranks over the images that all explainers have",
     "decided": "How many differences the tests decide",
+    "training": "AD at 100 % on the validation images, after each epoch",
     "ablation": "Variants of T-TAME: means over seeds",
     "delta": "Reference arithmetic minus corrected",
     "randomisation": "Similarity of maps when layers are randomised from the top",
@@ -137,6 +138,7 @@ def printed_tables(
         ),
         "ranks": rank_table(ranks, known, labels),
         "decided": decided_table(own["decided"], known, main),
+        "training": training_table(own["training"], apart),
         "ablation": ablation_table(own["ablation"], known, variants),
         "delta": delta_table(own["delta"], known, apart),
         "randomisation": randomisation_table(own["randomisation"], apart),
@@ -306,6 +308,16 @@ def decided_table(table: pd.DataFrame, known: Known, main: str) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def training_table(table: pd.DataFrame, labels: dict[str, str]) -> pd.DataFrame:
+    """The validation AD of trained explainers, a column an epoch."""
+    rows = []
+    for explainer, own in table.groupby("explainer", sort=False):
+        row: dict[str, Any] = {"Explainer": labels[str(explainer)]}
+        values = zip(own["epoch"], own["value"], strict=True)
+        rows.append(row | {f"{epoch:g}": Entry(f"{value:.1f}") for epoch, value in values})
+    return pd.DataFrame(rows).fillna("")
 
 
 def delta_table(table: pd.DataFrame, known: Known, labels: dict[str, str]) -> pd.DataFrame:

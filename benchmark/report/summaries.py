@@ -81,6 +81,7 @@ def long_forms(project: Project, known: Known) -> dict[str, pd.DataFrame]:
         "delta": pd.concat(deltas),
         "randomisation": marked(randomisation(sanity, params)),
         "stability": stability(project, sanity, seeds),
+        "training": validation_curves(project),
         "ablation": variants,
         "ablation_seeds": seeds,
     }
@@ -363,6 +364,18 @@ def within_bounds(table: pd.DataFrame, known: Known) -> pd.DataFrame:
     bounds = [measure_of(name, known).bounds for name in table["metric"]]
     low, high = np.transpose(bounds)
     return table.assign(low=table["low"].clip(lower=low), high=table["high"].clip(upper=high))
+
+
+def validation_curves(project: Project) -> pd.DataFrame:
+    """The validation AD of every trained cell: backbone, explainer, epoch and value."""
+    parts = [pd.DataFrame(columns=["backbone", "explainer", "epoch", "value"])]
+    for backbone in project.params.backbones:
+        for cell in project.trained(backbone):
+            curve = results.read_table(results.curve_path(backbone, cell.explainer))
+            own = curve.dropna(subset=["validation_ad"]).rename(columns={"validation_ad": "value"})
+            own = own.assign(backbone=backbone, explainer=cell.explainer)
+            parts.append(own[[*parts[0].columns]])
+    return pd.concat(parts[1:] or parts, ignore_index=True)
 
 
 def read_randomisation(project: Project) -> list[pd.DataFrame]:

@@ -259,6 +259,15 @@ def test_what_another_seed_changes(settings: params.Params) -> None:
     assert [e.value for e in printed_one["Seeds"]] == ["± 2.0", "0.70 unstable", ""]
 
 
+def test_the_training_table_has_an_epoch_a_column() -> None:
+    rows = [("net", name, epoch, 40.0 - 10 * epoch) for name in ("a", "b") for epoch in (0, 1, 2)]
+    table = pd.DataFrame(rows[:5], columns=["backbone", "explainer", "epoch", "value"])
+    found = printed.training_table(table, {"a": "A", "b": "B"})
+    assert list(found.columns) == ["Explainer", "0", "1", "2"]
+    assert [cell.value for cell in found.iloc[0, 1:]] == ["40.0", "30.0", "20.0"]
+    assert found.iloc[1, 3] == ""
+
+
 def test_delta_table_has_means_over_the_levels_of_road(known: Known) -> None:
     table = pd.DataFrame(
         [
@@ -374,7 +383,8 @@ def test_shipped_published_values_are_read(known: Known) -> None:
 @pytest.mark.slow
 def test_tables_are_rebuilt_without_torch(tmp_path: Path) -> None:
     """From the committed scores alone: the same bytes as the committed tables."""
-    for name in ("scores", "cost", "delta", "randomisation", "ablation", "reported"):
+    folders = ("scores", "cost", "delta", "randomisation", "ablation", "curves", "reported")
+    for name in folders:
         shutil.copytree(ROOT / "results" / name, tmp_path / "results" / name)
     shutil.copy(ROOT / results.CHECK, tmp_path / results.CHECK)
     shutil.copy(ROOT / "params.yaml", tmp_path)
