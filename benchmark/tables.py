@@ -43,13 +43,15 @@ def write_tables(project: Project) -> None:
 
 def print_all(project: Project, long: "dict[str, pd.DataFrame]", known: Any) -> None:
     """Write what people read, a folder a backbone, and a document of all of it."""
-    from benchmark.report.printed import CAPTIONS, printed_tables
+    from benchmark.report.printed import CAPTIONS, describe_claims, printed_tables
     from benchmark.report.rendering import write, write_document
 
     labels = {cell.explainer: project.facts(cell.explainer).label for cell in project.all_cells()}
     captions = {}
     for backbone in long["comparison"]["backbone"].unique():
         own = {name: table[table["backbone"] == backbone] for name, table in long.items()}
+        path = results.TABLES / str(backbone) / "claims.md"
+        results.write_text(path, describe_claims(own, known, labels))
         variants = project.marked_variants(str(backbone))
         found = printed_tables(own, known, labels, variants, project.params.tables.short)
         for name, caption in CAPTIONS.items():

@@ -153,7 +153,7 @@ def test_the_papers_networks_end_to_end(run: tuple[Path, Path]) -> None:
         names |= {"reported"} if backbone != "resnet50" else set()
         for suffix in (".csv", ".md", ".tex"):
             found = (folder / "tables" / backbone).glob(f"*{suffix}")
-            assert {path.stem for path in found} == names
+            assert {path.stem for path in found} - {"claims"} == names
         for picture in ("confidence", "road", "heat_maps", "randomisation", "quality_runtime"):
             assert (folder / "plots" / f"{backbone}_{picture}.png").stat().st_size > 10_000
         scores = pd.read_csv(folder / "scores" / backbone / "ttame.csv")

@@ -112,11 +112,7 @@ def printed_tables(
         variants: of the ablation study.
         chosen: the explainers of the short table, all if empty.
     """
-    again = own["alike"].groupby("same_as")["explainer"].agg(list)
-    shared = {
-        name: " = ".join(labels[n] for n in (name, *others)) for name, others in again.items()
-    }
-    apart, labels = labels, labels | shared
+    apart, labels = labels, share_labels(labels, own["alike"])
     comparison, ranks = (
         table[~table["explainer"].isin(own["alike"]["explainer"])]
         for table in (own["comparison"], own["ranks"])
@@ -144,6 +140,34 @@ def printed_tables(
         "randomisation": randomisation_table(own["randomisation"], apart),
         "reported": reported_table(own["reported"], known, apart),
     }
+
+
+def describe_claims(
+    own: dict[str, pd.DataFrame], known: Known, labels: dict[str, str], metric: str = "average_drop"
+) -> str:
+    """What the main claims say of a measure on a backbone, a line a level, as Markdown.
+
+    Args:
+        own: the long forms.
+        known: the measures.
+        labels: of the explainers.
+        metric: the measure.
+    """
+    labels = share_labels(labels, own["alike"])
+    again = set(own["alike"]["explainer"])
+    table = own["comparison"][~own["comparison"]["explainer"].isin(again)]
+    lines = []
+    for c in columns(table, [metric], known):
+        first, *others = [row for _, row in c.of(table).iterrows()]
+        groups: dict[str, list[str]] = {BETTER: [], WORSE: [], "": []}
+        for row in others:
+            groups[row["against_main"]].append(labels[row["explainer"]])
+        texts = [", ".join(names) or "none" for names in groups.values()]
+        lines.append(
+            f"- {c.label}: {labels[first['explainer']]} {c.text(first['value'])}. Better than it: "
+            f"{texts[0]}. Worse: {texts[1]}. Not told apart: {texts[2]}."
+        )
+    return "".join(f"{line}\n" for line in lines)
 
 
 def columns(table: pd.DataFrame, shown: Iterable[str], known: Known) -> list[Column]:
@@ -202,6 +226,15 @@ def ranged(numbers: Sequence[int]) -> str:
     """The least and the most of numbers in order, as they are printed; one where these are one."""
     ends = dict.fromkeys((numbers[0], numbers[-1]))
     return "–".join(map(str, ends))
+
+
+def share_labels(labels: dict[str, str], same: pd.DataFrame) -> dict[str, str]:
+    """The labels of explainers; one that stands for others that agree has theirs as well."""
+    again = same.groupby("same_as")["explainer"].agg(list)
+    shared = {
+        name: " = ".join(labels[n] for n in (name, *others)) for name, others in again.items()
+    }
+    return labels | shared
 
 
 def shown_as(explainers: Sequence[str], same: pd.DataFrame) -> list[str]:

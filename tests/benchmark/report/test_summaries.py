@@ -259,6 +259,21 @@ def test_what_another_seed_changes(settings: params.Params) -> None:
     assert [e.value for e in printed_one["Seeds"]] == ["± 2.0", "0.70 unstable", ""]
 
 
+def test_claims_name_who_is_better_worse_and_not_told_apart(known: Known) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(30, 5, 24)
+    cells = {"main": values, "worse": values + 9, "same": rng.permutation(values), "b": values - 9}
+    table = long_form(known, {**cells, "again": values + 9})
+    same = pd.DataFrame({"explainer": ["again"], "same_as": ["worse"]})
+    labels = {"main": "Main", "worse": "W", "same": "S", "b": "B", "again": "A"}
+    text = printed.describe_claims({"comparison": table, "alike": same}, known, labels)
+    first, second = text.splitlines()
+    value = f"{values.mean():.1f}"
+    said = f"- AD 100 %: Main {value}. Better than it: B. Worse: W = A. Not told apart: S."
+    assert first == said
+    assert second == said.replace("100 %", "50 %")
+
+
 def test_the_training_table_has_an_epoch_a_column() -> None:
     rows = [("net", name, epoch, 40.0 - 10 * epoch) for name in ("a", "b") for epoch in (0, 1, 2)]
     table = pd.DataFrame(rows[:5], columns=["backbone", "explainer", "epoch", "value"])
