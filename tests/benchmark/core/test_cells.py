@@ -18,10 +18,7 @@ ROOT = Path(__file__).parents[3]
 SCRIPT = Path(__file__).with_name("every_result.py")
 CNN, VIT = "efficientnet_lite0", "vit_sample"
 
-LEFT_OUT = {
-    (CNN, "tame"): "on a CNN it is the same network as T-TAME",
-    (VIT, "ttame_untrained"): "a control; one is enough",
-}
+LEFT_OUT = {(CNN, "tame"): "on a CNN it is the same network as T-TAME"}
 
 
 def test_cells_are_every_explainer_on_every_backbone_of_its_families(
@@ -130,6 +127,7 @@ def scores(cells: dict[str, tuple[str, ...]], metrics: tuple[str, ...], why: str
 STUDY = {CNN: ("baseline", "no_area")}
 STATES = {CNN: tuple(f"{name}-{seed}" for name in STUDY[CNN] for seed in (0, 1))}
 TTAME = {CNN: ("ttame",), VIT: ("ttame",)}
+RISE = {CNN: ("rise",), VIT: ("rise",)}
 OTHER = "rise (reference)"
 WITH_OTHER = {backbone: (*names, OTHER) for backbone, names in CELLS.items()}
 
@@ -215,6 +213,11 @@ EDITS: dict[str, tuple[Any, dict[str, Any]]] = {
     "a parameter of one metric": (
         parameter("evaluate", "metrics", "road", "settings", "noise", 0.02),
         scores(CELLS, ("road",), "parameters") | stages("ablate", STUDY, "parameters")),
+    "more images of an explainer": (parameter("explainers", "rise", "images", 24),
+        stages("explain", RISE, "images") | scores(RISE, METRICS, "images")),
+    "more images of a metric": (parameter("evaluate", "metrics", "road", "images", 64),
+        scores({b: tuple(n for n in own if n != "rise") for b, own in CELLS.items()}, ("road",),
+            "images")),
     "a new metric": (parameter("evaluate", "metrics", "degeneracy", {}),
         scores(CELLS, ("degeneracy",), "missing")),
     "a recipe": (parameter("train", "epochs", 2), stages("train", TTAME, "parameters")),
