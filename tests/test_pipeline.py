@@ -34,6 +34,7 @@ from benchmark.core.memory import read_memory
 from benchmark.core.store import Shelf
 from benchmark.data.splits import Split, read_split
 from benchmark.engine import explaining, scoring
+from benchmark.report import figures
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.xdist_group("pipeline")
@@ -361,6 +362,19 @@ def test_a_clone_times_what_is_new_and_nothing_else(
     assert 3.0 in medians["saliency"].values()
     runtime.main(loaded)
     assert len(timed) == 1
+
+
+def test_what_was_timed_with_other_settings_is_shown_nowhere(copied: Path) -> None:
+    loaded = params.load()
+    assert Project(loaded).outdated_timings() == []
+    assert {"rise", "gradcam"} < set(figures.read_medians(Project(loaded), CNN))
+    raw = small()
+    raw["explainers"]["rise"]["settings"]["masks"] = 5
+    changed = Project(write_params(copied, raw))
+    assert changed.outdated_timings() == [(CNN, "rise")]
+    shown = set(figures.read_medians(changed, CNN))
+    assert "rise" not in shown
+    assert "gradcam" in shown
 
 
 def test_what_a_randomised_network_explains_has_mode_and_seed_in_its_key() -> None:

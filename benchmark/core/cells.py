@@ -361,6 +361,16 @@ class Project:
             found[backbone, FORWARD] = Result(f"{backbone}/{FORWARD}", key, ())
         return found
 
+    def outdated_timings(self) -> list[tuple[str, str]]:
+        """The cells that were timed with other settings than those of the parameters."""
+        records = Shelf(results.RUNTIME).records
+        return [
+            cell
+            for cell, made in (self.timings() if records else {}).items()
+            if made.name in records
+            and "parameters" in made.key.differences(Key(**records[made.name]["key"]))
+        ]
+
     def tables(self) -> Result:
         """Everything that the stage tables writes."""
         params, cells = self.params, self.all_cells()
@@ -405,6 +415,7 @@ class Project:
                 read.append(results.curve_path(cell.backbone, cell.explainer))
         variants = {backbone: self.marked_variants(backbone) for backbone in params.ablation}
         parameters = [params.plots, list(params.backbones), variants, self.labels()]
+        parameters.append(self.outdated_timings())
         key = self.report_key(["benchmark.report.figures"], parameters, read)
         written = sorted(p for p in results.PLOTS.glob("*") if p.suffix in (".png", ".svg"))
         return Result("plots", key, tuple(written))
@@ -421,7 +432,8 @@ class Project:
         template = digest_file(path_of("benchmark.report").parent / TEMPLATE)
         parameters = [params.seed, params.mode, params.page, params.evaluate, params.backbones]
         modules = ["benchmark.report.browser", "metrics.confidence", "metrics.road"]
-        key = self.report_key(modules, [*parameters, self.labels(), template], read)
+        parameters += [self.labels(), template, self.outdated_timings()]
+        key = self.report_key(modules, parameters, read)
         return Result("page", key, (results.PAGE,))
 
     def reference_metrics(self) -> dict[str, dict[str, Any]]:

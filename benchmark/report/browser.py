@@ -135,7 +135,7 @@ def tables_of(project: Project, backbone: str) -> Iterator[Table]:
         path = results.TABLES / backbone / f"{name}.csv"
         if path.is_file():
             yield as_table(backbone, caption, pd.read_csv(path, dtype=str).fillna(""))
-    medians = read_medians().get(backbone)
+    medians = read_medians(project, backbone)
     if medians:
         labels = describe_explainers(project, backbone).set_index("explainer")["label"]
         yield as_table(backbone, "Runtime and memory", runtime_table(medians, labels))

@@ -83,7 +83,7 @@ def drawings(project: Project, known: Known) -> Iterator[Drawing]:
         explainers = describe_explainers(project, backbone)
         table = ordered(comparison, backbone, explainers)
         shuffled = ordered(similarity, backbone, explainers)
-        seconds = read_runtime(backbone)
+        seconds = read_runtime(project, backbone)
         maps = {n: results.maps_path(backbone, n) for n in explainers["explainer"]}
         shown = project.params.plots.grid_images
 
@@ -270,22 +270,21 @@ def draw_curves(axis: Axes, curves: pd.DataFrame, but: str) -> None:
         )  # fmt: skip
 
 
-def read_medians() -> dict[str, dict[str, dict[str, float]]]:
-    """The runtime by backbone and explainer, empty where it was not measured."""
+def read_medians(project: Project, backbone: str) -> dict[str, dict[str, float]]:
+    """The runtime on a backbone by explainer, of those that were measured with their settings."""
     path = results.RUNTIME / "medians.json"
-    found: dict[str, dict[str, dict[str, float]]] = (
-        results.read_json(path) if path.is_file() else {}
-    )
-    return found
+    found = results.read_json(path).get(backbone, {}) if path.is_file() else {}
+    outdated = project.outdated_timings()
+    return {name: own for name, own in found.items() if (backbone, name) not in outdated}
 
 
-def read_runtime(backbone: str) -> pd.Series:
+def read_runtime(project: Project, backbone: str) -> pd.Series:
     """Median seconds an image, of the largest batch timed, by explainer.
 
     What was timed on another machine than the bare forward pass has no seconds, and is left out.
     """
     seconds = {}
-    for explainer, times in read_medians().get(backbone, {}).items():
+    for explainer, times in read_medians(project, backbone).items():
         sizes = [int(key.removeprefix("seconds_")) for key in times if key.startswith("seconds_")]
         if sizes:
             seconds[explainer] = times[f"seconds_{max(sizes)}"] / max(sizes)

@@ -39,8 +39,8 @@ def test_the_committed_parameters_load(raw: dict[str, Any], tmp_path: Path) -> N
         ),
         (
             ["explainers", "rise", "images"],
-            7,
-            r"explainers.rise.images is 7: expected at least 8, for randomise.seed_images",
+            5,
+            r"explainers.rise.images is 5: expected at least 6, for page.images",
         ),
         (
             ["evaluate", "metrics", "road", "images"],

@@ -217,13 +217,14 @@ MEDIANS: dict[str, dict[str, float]] = {
 
 
 def test_seconds_are_an_image_of_the_largest_batch_where_there_are_any(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: params.Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert figures.read_runtime("net").to_dict() == {}
+    project = project_of(settings, {"own": "CAM"})
+    assert figures.read_runtime(project, "net").to_dict() == {}
     results.write_json(results.RUNTIME / "medians.json", {"net": MEDIANS})
-    assert figures.read_runtime("net").to_dict() == {"own": 0.05, "forward": 0.02}
-    assert figures.read_runtime("other").to_dict() == {}
+    assert figures.read_runtime(project, "net").to_dict() == {"own": 0.05, "forward": 0.02}
+    assert figures.read_runtime(project, "other").to_dict() == {}
 
 
 @pytest.mark.parametrize(
