@@ -99,7 +99,9 @@ def test_rise_with_logits_is_the_references_formula(linear: Backbone) -> None:
     expected = torch.einsum("n,nhw->hw", scores, masks)
     found = explainer(images, torch.tensor([1]))[0]
     assert torch.allclose(found, normalise(expected[None])[0], atol=1e-5)
-    with pytest.raises(ValueError, match="scores is 'softmax': expected probabilities or logits"):
+    with pytest.raises(
+        ValueError, match="scores is 'softmax': expected one of probabilities, logits"
+    ):
         RISE(linear, scores="softmax")  # type: ignore[arg-type]
 
 

@@ -127,7 +127,7 @@ def scores(cells: dict[str, tuple[str, ...]], metrics: tuple[str, ...], why: str
 STUDY = {CNN: ("baseline", "no_area")}
 STATES = {CNN: tuple(f"{name}-{seed}" for name in STUDY[CNN] for seed in (0, 1))}
 TTAME = {CNN: ("ttame",), VIT: ("ttame",)}
-RISE = {CNN: ("rise",), VIT: ("rise",)}
+ALONE = {CNN: ("rise",), VIT: ("rise",)}
 OTHER = "rise (reference)"
 WITH_OTHER = {backbone: (*names, OTHER) for backbone, names in CELLS.items()}
 
@@ -214,7 +214,7 @@ EDITS: dict[str, tuple[Any, dict[str, Any]]] = {
         parameter("evaluate", "metrics", "road", "settings", "noise", 0.02),
         scores(CELLS, ("road",), "parameters") | stages("ablate", STUDY, "parameters")),
     "more images of an explainer": (parameter("explainers", "rise", "images", 24),
-        stages("explain", RISE, "images") | scores(RISE, METRICS, "images")),
+        stages("explain", ALONE, "images") | scores(ALONE, METRICS, "images")),
     "more images of a metric": (parameter("evaluate", "metrics", "road", "images", 64),
         scores({b: tuple(n for n in own if n != "rise") for b, own in CELLS.items()}, ("road",),
             "images")),
