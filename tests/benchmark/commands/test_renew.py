@@ -59,13 +59,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / name, folder / name, ignore=ignore)
     shutil.copy(ROOT / "pyproject.toml", folder)
     raw: dict[str, Any] = small()
-    raw["images"] |= {"train": 30, "validation": 2, "evaluation": 2}
+    raw["images"] |= {"train": 100, "validation": 2, "evaluation": 2}
     raw["backbones"] = {CNN: raw["backbones"][CNN] | {"skip": []}}
     raw["explainers"] = {"ttame": raw["explainers"]["ttame"]}
     raw["tables"]["short"] = []
     raw["ablation"][CNN] = {"baseline": raw["ablation"][CNN]["baseline"]}
     for recipe in ("train", "ablate"):
-        raw[recipe] |= {"images": 20, "batch_size": 1}
+        raw[recipe] |= {"images": 8, "batch_size": 4}
     raw["evaluate"]["metrics"] = {"confidence": {"settings": {"kept": [50]}}}
     (folder / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     (folder / ".gitignore").write_text("results/\nwork/\n__pycache__/\n")
@@ -86,10 +86,10 @@ def test_a_refactoring_renews_and_a_change_does_not(trained: Path, tmp_path: Pat
     after = commit(folder)
     for name in (NAME, VARIANT):
         done = run_module(folder, "benchmark", "renew", name)
-        assert "20 steps differ by 0.0e+00" in done.stdout, done.stderr
+        assert "2 steps differ by 0.0e+00" in done.stdout, done.stderr
     records = json.loads((folder / "results" / "states" / CNN / "keys.json").read_text())
     (proof,) = records["ttame"]["renewed"]
-    assert proof | {"from": before, "to": after, "steps": 20, "difference": 0.0} == proof
+    assert proof | {"from": before, "to": after, "steps": 2, "difference": 0.0} == proof
     stamp = (folder / "results" / "states" / CNN / "ttame.safetensors").stat().st_mtime_ns
     for stage in ("train", "ablate"):
         done = run_module(folder, f"benchmark.{stage}", CNN)
@@ -100,7 +100,7 @@ def test_a_refactoring_renews_and_a_change_does_not(trained: Path, tmp_path: Pat
     done = run_module(folder, "benchmark", "renew", NAME)
     assert "training.py is not committed: expected the code of a commit" in done.stderr
     commit(folder)
-    assert "20 steps differ by" in run_module(folder, "benchmark", "renew", NAME).stdout
+    assert "2 steps differ by" in run_module(folder, "benchmark", "renew", NAME).stdout
     edit(folder, "lr=recipe.max_lr", "lr=1.01 * recipe.max_lr")
     commit(folder)
     done = run_module(folder, "benchmark", "renew", NAME)
