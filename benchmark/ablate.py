@@ -179,14 +179,7 @@ def score(
     counts = project.variant_images(cell)
     split = split.first(max(counts.values()))
     explainer = explaining.assemble(name, network, settings, state.files[0])
-    pieces = explaining.explain(
-        explainer,
-        split,
-        work,
-        batch_size=params.explain.batch_size,
-        count_nan=params.explain.nan_maps == "count",
-        precision=cell.precision,
-    )
+    pieces = explaining.explain(explainer, split, work, **project.explain_settings(cell))
     maps = explaining.joined_maps(pieces)
     suites = {n: (params.evaluate.settings[n], count) for n, count in counts.items()}
     views = scoring.views_of(suites, params.mode, network, maps, trained=True)

@@ -87,7 +87,7 @@ def score_cells(
 def kept_images(project: Project, shelf: Shelf, made: Result) -> int:
     """How many of the first images of a metric need not be scored, those of both modes or none."""
     kept = shelf.kept(made)
-    return kept if kept >= min(project.params.evaluate.delta_images, made.images) else 0
+    return kept if kept >= min(project.delta_images, made.images) else 0
 
 
 def score(
@@ -108,7 +108,8 @@ def score(
     from benchmark.engine import scoring
 
     params, trained = project.params, project.is_trained(cell)
-    maps = read_maps(project, results.maps_path(cell.backbone, cell.explainer), cell)
+    path = results.maps_path(cell.backbone, cell.explainer)
+    maps = read_maps(project, path, project.images_of(cell))
     wanted = {name: project.images_of(cell, name) for name in kept}
     scores, deltas = [], []
     for start in sorted({at for name, at in kept.items() if at < wanted[name]}):
@@ -146,21 +147,20 @@ def other_view(
 
     params, other = project.params, project.other_mode
     if cell.reference:
-        maps = read_maps(project, results.other_maps_path(cell.backbone, cell.explainer))
+        path = results.other_maps_path(cell.backbone, cell.explainer)
+        maps = read_maps(project, path, project.delta_images)
     both = {n: params.evaluate.settings[n] for n in chosen if n in project.reference_metrics()}
     suite = scoring.build_suite(both, other, network, trained=project.is_trained(cell))
-    return scoring.View(other, suite, maps[: params.evaluate.delta_images])
+    return scoring.View(other, suite, maps[: project.delta_images])
 
 
-def read_maps(project: Project, path: Path, cell: Cell | None = None) -> "NDArray[np.float32]":
-    """Stored maps, refused if they are not what they should be: of a cell, or in the other mode."""
+def read_maps(project: Project, path: Path, images: int) -> "NDArray[np.float32]":
+    """Stored maps of so many images, refused if they are not what they should be."""
     from benchmark.engine.scoring import refuse_bad_maps
 
-    params = project.params
-    count = min(params.evaluate.delta_images, params.images.evaluation)
-    count = count if cell is None else project.images_of(cell)
+    count_nan = project.params.explain.nan_maps == "count"
     maps = results.read_array(path)
-    refuse_bad_maps(maps, count, str(path), count_nan=params.explain.nan_maps == "count")
+    refuse_bad_maps(maps, images, str(path), count_nan=count_nan)
     return maps
 
 

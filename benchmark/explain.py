@@ -94,19 +94,11 @@ def explain(
     """
     from benchmark.engine import explaining
 
-    settings = project.params.explain
     explainer = explaining.assemble(
         cell.load or cell.explainer, network, cell.settings_in(mode), project.state_of(cell)
     )
-    pieces = explaining.explain(
-        explainer,
-        split,
-        work,
-        batch_size=settings.batch_size,
-        count_nan=settings.nan_maps == "count",
-        precision=cell.precision,
-        name=name,
-    )
+    settings = project.explain_settings(cell)
+    pieces = explaining.explain(explainer, split, work, name=name, **settings)
     return explaining.joined_maps(pieces), explaining.cost_of(explainer, pieces[:1])
 
 

@@ -109,20 +109,12 @@ def explain(
     """The maps (N, h, w) of a cell's explainer with some settings on a network."""
     from benchmark.engine import explaining
 
-    explain = project.params.explain
     explainer = explaining.assemble(
         cell.load or cell.explainer, network, settings, project.state_of(cell)
     )
-    pieces = explaining.explain(
-        explainer,
-        split,
-        work,
-        batch_size=explain.batch_size,
-        count_nan=explain.nan_maps == "count",
-        precision=cell.precision,
-        targets=targets[: len(split)],
-        name=name,
-    )
+    own = targets[: len(split)]
+    how = project.explain_settings(cell)
+    pieces = explaining.explain(explainer, split, work, targets=own, name=name, **how)
     return explaining.joined_maps(pieces)
 
 

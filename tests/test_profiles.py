@@ -146,7 +146,7 @@ def test_the_papers_networks_end_to_end(run: tuple[Path, Path]) -> None:
     found = comparison.groupby("backbone")["explainer"].unique()
     assert {b: set(own) for b, own in found.items()} == {b: set(own) for b, own in CELLS.items()}
     for backbone in CELLS:
-        names = {"comparison", "road", "faithfulness", "maps", "delta", "randomisation"}
+        names = {"comparison", "road", "faithfulness", "delta", "randomisation"}
         names |= {"short", "training"}
         names |= {"ranks", "decided"} if len(CELLS[backbone]) > 1 else set()
         names |= {"ablation"} if backbone == "resnet50" else set()

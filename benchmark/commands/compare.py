@@ -26,9 +26,9 @@ from benchmark.data.splits import Split, read_split
 from benchmark.engine import explaining, scoring
 from benchmark.engine.devices import device
 from benchmark.report import browser, measures, summaries
-from benchmark.report.printed import PROTOCOL, Column, columns, ranged
+from benchmark.report.printed import PROTOCOL, columns, ranged
 from benchmark.report.rendering import CLAIMS
-from benchmark.report.statistics import holm, matrix, signed_rank
+from benchmark.report.statistics import against_first
 from methods import build_backbone
 
 COMPARE = results.RESULTS / "compare"
@@ -37,7 +37,7 @@ NAME = "this one"
 """The new row's name while it is compared."""
 
 BETTER, WORSE = CLAIMS.values()
-"""Marks of explainers that are better or worse than the new one (Wilcoxon, Holm)."""
+"""Marks of explainers that are better or worse than the new one, the first of the main claims."""
 
 
 class Comparison(NamedTuple):
@@ -198,14 +198,7 @@ def explain(project: Project, cell: Cell, split: Split, shelf: Shelf, path: Path
         name = cell.load or cell.explainer
         explainer = explaining.assemble(name, network, cell.settings_in(params.mode), state)
         work = Unfinished(f"compare {cell.name}", made.key)
-        pieces = explaining.explain(
-            explainer,
-            split,
-            work,
-            batch_size=params.explain.batch_size,
-            count_nan=params.explain.nan_maps == "count",
-            precision=cell.precision,
-        )
+        pieces = explaining.explain(explainer, split, work, **project.explain_settings(cell))
         seconds = sum(float(piece["seconds"]) for piece in pieces) / len(split)
         results.write_array(path, explaining.joined_maps(pieces))
         cost = explaining.cost_of(explainer, pieces[:1])
@@ -255,12 +248,14 @@ def among(
     params = project.params
     known = measures.known_measures(project.catalogue)
     names = measures.averaged(known)
-    long = summaries.summarise([own, *stored], params.tables, params.seed, names)
+    cells = [own, *stored]
+    claims = summaries.by_backbone(summaries.matrices(cells, names), against_first)
+    long = summaries.summarise(cells, params.tables, params.seed, names)
+    good = {m: measures.measure_of(m, known).higher_is_better for m in long["metric"].unique()}
+    long = summaries.beside_main(long, claims, good, params.tables.confidence)
     names_of = [str(table["explainer"].iloc[0]) for table in stored]
     labels = {NAME: label} | {name: project.facts(name).label for name in names_of}
     shown = columns(long, PROTOCOL, known)
-    tested = [matrix(scores, names) for scores in (own, *stored)]
-    marks = significance(tested[0], dict(zip(names_of, tested[1:], strict=True)), shown, params)
     rows = []
     for explainer, block in long.groupby("explainer", sort=False):
         counts = sorted({int(n) for c in shown for n in c.of(block)["n"]})
@@ -270,7 +265,7 @@ def among(
             heading = column.heading
             row[heading] = column.text(entry["value"])
             row[f"{heading} interval"] = f"{column.end(entry['low'])}–{column.end(entry['high'])}"
-            row[f"{heading} mark"] = marks.get((str(explainer), heading), "")
+            row[f"{heading} mark"] = CLAIMS.get(entry["against_main"], "")
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -331,30 +326,6 @@ def write_page(found: Comparison, params: Params) -> Path:
     path = COMPARE / "index.html"
     results.write_text(path, browser.render(project, {backbone: cells}, tables, [], split))
     return path
-
-
-def significance(
-    own: pd.DataFrame, others: dict[str, pd.DataFrame], shown: list[Column], params: Params
-) -> dict[tuple[str, str], str]:
-    """Marks by explainer and heading, where the new one differs from it; see statistics.matrix."""
-    marks = {}
-    for column in shown:
-        mine = picked(own, column)
-        differences = [(mine - picked(table, column)).dropna() for table in others.values()]
-        p = holm(np.concatenate([signed_rank(d.to_numpy()[:, None]) for d in differences]))
-        for explainer, difference, value in zip(others, differences, p, strict=True):
-            if value < 1 - params.tables.confidence:
-                better = (difference.mean() < 0) == column.higher_is_better
-                marks[explainer, column.heading] = BETTER if better else WORSE
-    return marks
-
-
-def picked(table: pd.DataFrame, column: Column) -> pd.Series:
-    """The scores of a column in a matrix, by image."""
-    levels = table.columns.get_level_values("level")
-    at_level = levels.isna() if column.level is None else levels == column.level
-    chosen = (table.columns.get_level_values("metric") == column.metric) & at_level
-    return table.loc[:, chosen].iloc[:, 0]
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ import pandas as pd
 
 from benchmark.core import results
 from benchmark.core.cells import Project
-from benchmark.core.history import current_commit, read_git
+from benchmark.core.history import current_commit, read_git, run_git
 from benchmark.core.params import PARAMS, Cell, load
 from benchmark.core.store import KEYS, WORK, Key
 from benchmark.report.measures import Known, known_measures, measure_of
@@ -163,11 +163,7 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         ValueError: it is not in git.
     """
-    command = ["git", "show", f"HEAD:./{path}"]
-    done = subprocess.run(command, capture_output=True, check=False)
-    if done.returncode != 0:
-        raise ValueError(f"{path} is in no commit: expected it in git, see docs/training.md")
-    return done.stdout
+    return run_git("show", f"HEAD:./{path}", folder=Path())
 
 
 def committed_files(folder: Path) -> list[Path]:
@@ -305,13 +301,10 @@ def seed_spreads(project: Project) -> Spreads:
     """
     table = results.read_table(results.TABLES / "ablation_seeds.csv")
     found: Spreads = {}
-    for backbone, variants in project.params.ablation.items():
-        for name, variant in variants.items():
-            cell = project.params.cell(backbone, variant.explainer)
-            own = table[(table["backbone"] == backbone) & (table["explainer"] == name)]
-            if project.params.variant(backbone, name) == cell:
-                spread = own.groupby(["metric", "level"])["value"].std(ddof=1)
-                found[backbone, variant.explainer] = spread.to_dict()
+    for (backbone, explainer), variant in project.studied_cells().items():
+        own = table[(table["backbone"] == backbone) & (table["explainer"] == variant)]
+        spread = own.groupby(["metric", "level"])["value"].std(ddof=1)
+        found[backbone, explainer] = spread.to_dict()
     for cell in (c for b in project.params.backbones for c in project.trained(b)):
         if (cell.backbone, cell.explainer) not in found:
             raise ValueError(

@@ -206,6 +206,20 @@ class Project:
             limits.append(self.params.evaluate.metrics[metric].images)
         return min(limit for limit in limits if limit is not None)
 
+    @property
+    def delta_images(self) -> int:
+        """How many images are explained and scored in both modes: the first."""
+        return min(self.params.evaluate.delta_images, self.params.images.evaluation)
+
+    def explain_settings(self, cell: Cell) -> dict[str, Any]:
+        """How engine.explaining.explain runs a cell: its batches, NaN maps and precision."""
+        explain = self.params.explain
+        return {
+            "batch_size": explain.batch_size,
+            "count_nan": explain.nan_maps == "count",
+            "precision": cell.precision,
+        }
+
     def maps(self, cell: Cell) -> Result:
         """The maps of a cell in the mode of the parameters, and what they cost."""
         files = [results.maps_path(cell.backbone, cell.explainer)]
@@ -226,7 +240,7 @@ class Project:
             f"{cell.explainer} ({self.other_mode})",
             partial(self.explain_key, cell, self.other_mode),
             [path],
-            min(self.params.evaluate.delta_images, self.params.images.evaluation),
+            self.delta_images,
         )
 
     @property
@@ -307,6 +321,18 @@ class Project:
         key = self.key(modules, [seed, cell.load, cell.settings, cell.recipe], data, cell.backbone)
         path = results.variant_path(cell.backbone, name, seed)
         return Result(f"{name}-{seed}", key, (path,))
+
+    def studied_cells(self) -> dict[tuple[str, str], str]:
+        """The cells, by backbone and explainer, that a variant of the ablation study is; its name.
+
+        That is a baseline whose settings and recipe are the cell's own.
+        """
+        return {
+            (backbone, cell.explainer): name
+            for backbone in self.params.ablation
+            for name, cell in self.variants(backbone).items()
+            if cell == self.params.cell(backbone, cell.explainer)
+        }
 
     def variant_images(self, cell: Cell) -> dict[str, int]:
         """How many images each metric of the paper scores of a variant."""
@@ -430,9 +456,9 @@ class Project:
             read.append(results.maps_path(cell.backbone, cell.explainer))
             read.append(results.scores_path(cell.backbone, cell.explainer))
         template = digest_file(path_of("benchmark.report").parent / TEMPLATE)
-        parameters = [params.seed, params.mode, params.page, params.evaluate, params.backbones]
+        parameters: list[Any] = [params.seed, params.mode, params.page, params.evaluate]
+        parameters += [params.backbones, self.labels(), template, self.outdated_timings()]
         modules = ["benchmark.report.browser", "metrics.confidence", "metrics.road"]
-        parameters += [self.labels(), template, self.outdated_timings()]
         key = self.report_key(modules, parameters, read)
         return Result("page", key, (results.PAGE,))
 

@@ -286,9 +286,9 @@ class Params(Section):
                 refuse_unknown(f"backbones.{name}.{key}", group, self.explainers)
             for explainer in self.explainers:
                 images = self.cell(name, explainer).images
-                self.refuse_few(f"explainers.{explainer}", images, **scored, **looked_at)
+                self.refuse_few(f"explainers.{explainer}", images, scored | looked_at)
         for name, metric in self.evaluate.metrics.items():
-            self.refuse_few(f"evaluate.metrics.{name}", metric.images, **scored)
+            self.refuse_few(f"evaluate.metrics.{name}", metric.images, scored)
         refuse_unknown("tables.short", self.tables.short, self.explainers)
         refuse_unknown("ablation", self.ablation, self.backbones)
         for name, variants in self.ablation.items():
@@ -304,7 +304,7 @@ class Params(Section):
                 )
         return self
 
-    def refuse_few(self, place: str, images: int | None, **needs: int) -> None:
+    def refuse_few(self, place: str, images: int | None, needs: dict[str, int]) -> None:
         """Refuse fewer images than are looked at one by one, or than there are.
 
         Raises:

@@ -49,6 +49,9 @@ NAME = 11
 CONFIDENCE = ("average_drop", "increase_in_confidence")
 """The measures under masking that the figures show."""
 
+ROAD = ("road_morf", "road_lerf")
+"""The two orders of ROAD."""
+
 QUALITY = {"average_drop": 50.0, "road_morf_mean": None}
 """Measures shown against the runtime, and their level; lower is better."""
 
@@ -92,9 +95,12 @@ def drawings(project: Project, known: Known) -> Iterator[Drawing]:
         ) -> Drawing:
             return Drawing(f"{backbone}_{name}", tables, {}, partial(draw, *tables, known))
 
-        yield drawing("confidence", confidence, table)
-        yield drawing("road", road, table)
-        if {"forward"} < set(seconds.index):
+        scored = set(table["metric"])
+        if scored.issuperset(CONFIDENCE):
+            yield drawing("confidence", confidence, table)
+        if scored.issuperset(ROAD):
+            yield drawing("road", road, table)
+        if scored.issuperset(QUALITY) and {"forward"} < set(seconds.index):
             yield drawing("quality_runtime", quality_runtime, table, seconds)
         yield drawing("randomisation", randomisation, shuffled)
         yield Drawing(
@@ -122,7 +128,7 @@ def ablation_drawings(project: Project, known: Known) -> Iterator[Drawing]:
     """A figure for each question of the ablation study."""
     variants = results.read_table(results.TABLES / "ablation.csv")
     seeds = results.read_table(results.TABLES / "ablation_seeds.csv")
-    for question, own in questions(project).items():
+    for question, own in questions(project).items() if len(variants) else ():
         keys = ["backbone", "explainer"]
         means, each_seed = (t.merge(own[keys], on=keys) for t in (variants, seeds))
         draw = partial(ablation, own, means, each_seed, known)
@@ -239,7 +245,7 @@ def road(table: pd.DataFrame, known: Known) -> Figure:
     height = 6 + 0.22 * each(table)["kind"].value_counts().max()
     width = max(WIDTH, 2.4 * len(kinds))
     figure, axes = canvas(2, len(kinds), height, width, sharex=True, sharey=True)
-    for row, name in enumerate(("road_morf", "road_lerf")):
+    for row, name in enumerate(ROAD):
         curves = table[table["metric"] == name]
         reference = curves[curves["explainer"] == first["explainer"]]
         for axis, kind in zip(axes[row], kinds, strict=True):
@@ -248,7 +254,7 @@ def road(table: pd.DataFrame, known: Known) -> Figure:
                 reference["level"], reference["value"], "k--", lw=2, zorder=3, label=first["label"]
             )
             draw_curves(axis, curves[curves["kind"] == kind], first["explainer"])
-        axes[row, 0].set_ylabel(f"{titled(name, known)}, % unchanged")
+        axes[row, 0].set_ylabel(f"{titled(name, known)}\n% unchanged")
     axes[0, 0].set(xlim=(0, 100), ylim=(-3, 103), xticks=range(0, 101, 25))
     figure.suptitle(f"ROAD, {images}", fontsize=12)
     for top, bottom, kind in zip(*axes, kinds, strict=True):
@@ -551,7 +557,7 @@ def ablation(
     shown: list[tuple[str, float | None]] = [
         (name, level) for name in CONFIDENCE for level in levels_of(table, name)
     ]
-    shown += [("road_morf_mean", None), ("road_lerf_mean", None)]
+    shown += [(f"{name}_mean", None) for name in ROAD if f"{name}_mean" in set(table["metric"])]
     figure, axes = canvas(1, len(shown), 1.1 + 0.4 * len(texts), 2.4 + 1.45 * len(shown))
     for axis, (name, level) in zip(axes[0], shown, strict=True):
         own, dots = at(table, name, level), at(seeds, name, level)

@@ -113,10 +113,8 @@ def printed_tables(
         chosen: the explainers of the short table, all if empty.
     """
     apart, labels = labels, share_labels(labels, own["alike"])
-    comparison, ranks = (
-        table[~table["explainer"].isin(own["alike"]["explainer"])]
-        for table in (own["comparison"], own["ranks"])
-    )
+    comparison = drop_repeated(own["comparison"], own["alike"])
+    ranks = drop_repeated(own["ranks"], own["alike"])
 
     def explainers(shown: Iterable[str]) -> pd.DataFrame:
         return printed(comparison, columns(comparison, shown, known), labels)
@@ -154,8 +152,7 @@ def describe_claims(
         metric: the measure.
     """
     labels = share_labels(labels, own["alike"])
-    again = set(own["alike"]["explainer"])
-    table = own["comparison"][~own["comparison"]["explainer"].isin(again)]
+    table = drop_repeated(own["comparison"], own["alike"])
     lines = []
     for c in columns(table, [metric], known):
         first, *others = [row for _, row in c.of(table).iterrows()]
@@ -198,9 +195,10 @@ def column(name: str, level: float | None, known: Known) -> Column:
 def printed(table: pd.DataFrame, shown: list[Column], labels: dict[str, str]) -> pd.DataFrame:
     """The long form of a backbone as it is printed, a row an explainer, and of how many images.
 
-    A row that is of fewer images than the first also says what the first explainer has on these.
+    Nothing shown makes a table without rows. A row that is of fewer images than the first also says
+    what the first explainer has on these.
     """
-    if table.empty:
+    if table.empty or not shown:
         return pd.DataFrame()
     scored = [c for c in shown if c.metric not in COSTS]
     counts = {
@@ -211,7 +209,8 @@ def printed(table: pd.DataFrame, shown: list[Column], labels: dict[str, str]) ->
     rows = []
     for name, own in table.groupby("explainer", sort=False):
         row: dict[str, Any] = {"Explainer": labels[str(name)]}
-        row["n"] = Entry(ranged(counts[name]))
+        if scored:
+            row["n"] = Entry(ranged(counts[name]))
         for c in shown:
             (_, values), *_ = c.of(own).iterrows()
             row[c.heading] = c.entry(values)
@@ -226,6 +225,11 @@ def ranged(numbers: Sequence[int]) -> str:
     """The least and the most of numbers in order, as they are printed; one where these are one."""
     ends = dict.fromkeys((numbers[0], numbers[-1]))
     return "–".join(map(str, ends))
+
+
+def drop_repeated(table: pd.DataFrame, same: pd.DataFrame) -> pd.DataFrame:
+    """A long form without the explainers that agree with one before."""
+    return table[~table["explainer"].isin(same["explainer"])]
 
 
 def share_labels(labels: dict[str, str], same: pd.DataFrame) -> dict[str, str]:
@@ -248,6 +252,8 @@ def short_table(
 ) -> pd.DataFrame:
     """Some explainers at the main measures, without intervals, and their passes."""
     found = printed(table, columns(table, SHORT, known), labels)
+    if found.empty:
+        return found
     passes = table.set_index(["explainer", "metric"])["value"]
     names = table["explainer"].unique()
     cost = [Entry(" + ".join(f"{passes[name, c]:.4g}" for c in COSTS)) for name in names]
@@ -277,17 +283,21 @@ def road_table(table: pd.DataFrame, known: Known, labels: dict[str, str]) -> pd.
     for metric, order in ORDERS.items():
         shown = [*columns(table, [metric], known)[::-1], *columns(table, [f"{metric}_area"], known)]
         half = printed(table, shown, labels)
+        if half.empty:
+            continue
         levels = [f"{c.level:g} %" if c.level is not None else "area" for c in shown]
         half.columns = pd.Index(["Explainer", "n", *levels])
         half.insert(1, "Order", order)
         halves.append(half)
-    return pd.concat(halves, ignore_index=True)
+    return pd.concat(halves, ignore_index=True) if halves else pd.DataFrame()
 
 
 def ablation_table(table: pd.DataFrame, known: Known, variants: dict[str, Variant]) -> pd.DataFrame:
     """The variants of T-TAME, a row a variant."""
     shown = columns(table, PROTOCOL, known)
     found = printed(table, shown, {name: v.label for name, v in variants.items()})
+    if found.empty:
+        return found
     found = found.rename(columns={"Explainer": "Variant", "n": "Seeds"})
     names = table["explainer"].unique()
     found.insert(0, "Question", [variants[name].question or "baseline" for name in names])
@@ -300,9 +310,9 @@ def rank_table(table: pd.DataFrame, known: Known, labels: dict[str, str]) -> pd.
     Ranks within the critical difference of the best are marked as tied. A single explainer has no
     ranks, and the table no rows.
     """
-    if table.empty:
-        return pd.DataFrame()
     shown = columns(table, RANKED, known)
+    if not shown:
+        return pd.DataFrame()
     rows = []
     for explainer in table["explainer"].unique():
         row: dict[str, Any] = {"Explainer": labels[explainer]}
@@ -324,7 +334,8 @@ def rank_table(table: pd.DataFrame, known: Known, labels: dict[str, str]) -> pd.
 def decided_table(table: pd.DataFrame, known: Known, main: str) -> pd.DataFrame:
     """How many differences the tests decide, a row a measure: of all pairs, and of the claims.
 
-    The claims are the pairs of the first explainer, `main`; each family is corrected by itself.
+    The claims are the pairs of the first explainer, `main`; each family is corrected by itself. A
+    single explainer has no pairs, and the table no rows.
     """
     rows = []
     for c in columns(table, RANKED, known):

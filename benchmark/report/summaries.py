@@ -42,12 +42,18 @@ REPORTED_COLUMNS = [*KEY, "value", "like_for_like", "source"]
 PAIRED = {name for names in RANKED for name in names.split("+")}
 """The measures by which explainers are compared in pairs."""
 
+Matrices = dict[str, dict[str, pd.DataFrame]]
+"""Scores by backbone and explainer, see `matrices`."""
+
 ROUNDING = 1.01 * 10.0 ** (1 - results.DIGITS)
 """By how much scores of the same maps differ, as a share: one in the last digit."""
 
 AGREE = 0.999
 """The share of scores of the same maps that agree at least: where two pixels are as relevant,
 rounding may decide which of them is removed first."""
+
+ENDS = (0, 1, 100)
+"""The ends of the ranges of scores."""
 
 UNSTABLE = 0.8
 """Below this rank correlation of two seeds the maps of an explainer are said to be unstable."""
@@ -64,14 +70,14 @@ def long_forms(project: Project, known: Known) -> dict[str, pd.DataFrame]:
     params, cells = project.params, project.all_cells()
     scores = [results.read_scores(results.scores_path(c.backbone, c.explainer)) for c in cells]
     names, confidence = averaged(known), params.tables.confidence
-    comparison = compared(scores, known, params)
+    same = alike(scores)
+    apart = matrices(distinct(scores, same), names)
+    comparison = compared(scores, same, apart, known, params)
     good = {name: measure_of(name, known).higher_is_better for name in scored_names(comparison)}
     costs = [read_cost(c.backbone, c.explainer) for c in cells]
     comparison = pd.concat([comparison, *costs], ignore_index=True)[COMPARED_COLUMNS]
     published = read_reported(params.code / results.REPORTED, known)
-    same = alike(scores)
-    apart = distinct(scores, same)
-    paired = by_backbone(apart, names, lambda t: pairs(chosen(t), params.tables, params.seed))
+    paired = by_backbone(apart, lambda t: pairs(chosen(t), params.tables, params.seed))
     deltas = [results.read_table(results.delta_path(c.backbone, c.explainer)) for c in cells]
     sanity = read_randomisation(project)
     variants, seeds = ablated(project, known)
@@ -81,7 +87,7 @@ def long_forms(project: Project, known: Known) -> dict[str, pd.DataFrame]:
         "alike": same,
         "pairs": paired,
         "decided": decided(paired, good, confidence),
-        "ranks": by_backbone(apart, names, lambda t: ranks(t, good, confidence)),
+        "ranks": by_backbone(apart, lambda t: ranks(t, good, confidence)),
         "delta": pd.concat(deltas),
         "randomisation": marked(randomisation(sanity, params)),
         "stability": stability(project, sanity, seeds),
@@ -102,18 +108,27 @@ def alike(scores: list[pd.DataFrame]) -> pd.DataFrame:
     for cell in scores:
         backbone, explainer = cell["backbone"].iloc[0], cell["explainer"].iloc[0]
         own = cell.set_index(["image", "metric", "level"])["value"]
-        same = [
-            name
-            for (where, name), other in firsts.items()
-            if where == backbone
-            and own.index.equals(other.index)
-            and np.isclose(own, other, rtol=ROUNDING, atol=1e-3).mean() >= AGREE
-        ]
+        same = [n for (where, n), o in firsts.items() if where == backbone and agree(own, o)]
         if same:
             rows.append((backbone, explainer, same[0]))
         else:
             firsts[backbone, explainer] = own
     return pd.DataFrame(rows, columns=["backbone", "explainer", "same_as"])
+
+
+def agree(one: pd.Series, other: pd.Series) -> bool:
+    """Whether scores, by image, metric and level, are so near that the maps must be the same.
+
+    Where both are at an end of their range, as a drop of 0 is, the maps may well differ: these do
+    not count, and there must be others of most images.
+    """
+    if not one.index.equals(other.index):
+        return False
+    told = ~(one.isin(ENDS) & other.isin(ENDS))
+    near = np.isclose(one[told], other[told], rtol=ROUNDING, atol=1e-3)
+    images = one.index.get_level_values("image")
+    enough = images[told].nunique() > images.nunique() / 2
+    return bool(enough and near.mean() >= AGREE)
 
 
 def distinct(scores: list[pd.DataFrame], same: pd.DataFrame) -> list[pd.DataFrame]:
@@ -143,16 +158,24 @@ def chosen(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     }
 
 
-def compared(cells: list[pd.DataFrame], known: Known, params: Params) -> pd.DataFrame:
-    """The long form of cells of several backbones with all marks, without costs."""
+def compared(
+    cells: list[pd.DataFrame], same: pd.DataFrame, apart: Matrices, known: Known, params: Params
+) -> pd.DataFrame:
+    """The long form of cells of several backbones with all marks, without costs.
+
+    Args:
+        cells: their scores.
+        same: which of them agree, see `alike`.
+        apart: the others, see `distinct`.
+        known: the measures.
+        params: for bootstrap and tests.
+    """
     names, confidence = averaged(known), params.tables.confidence
     long = summarise(cells, params.tables, params.seed, names)
     good = {name: measure_of(name, known).higher_is_better for name in scored_names(long)}
-    same = alike(cells)
-    apart = distinct(cells, same)
-    marks = by_backbone(apart, names, lambda t: against_best(t, good, confidence))
+    marks = by_backbone(apart, lambda t: against_best(t, good, confidence))
     long = long.merge(repeated(marks, same), on=KEY, how="left", validate="one_to_one")
-    claims = repeated(by_backbone(apart, names, against_first), same)
+    claims = repeated(by_backbone(apart, against_first), same)
     return beside_main(long, claims, good, confidence)
 
 
@@ -227,18 +250,21 @@ def summarise(
     return pd.concat(parts, ignore_index=True)
 
 
-def by_backbone(
-    scores: list[pd.DataFrame],
-    averaged: Sequence[str],
-    compare: Callable[[dict[str, pd.DataFrame]], pd.DataFrame],
-) -> pd.DataFrame:
-    """What `compare` says of the explainers of each backbone, given their matrices."""
-    found: dict[str, dict[str, pd.DataFrame]] = {}
+def matrices(scores: list[pd.DataFrame], averaged: Sequence[str]) -> Matrices:
+    """The scores of cells by backbone and explainer, see statistics.matrix."""
+    found: Matrices = {}
     for cell in scores:
         block = found.setdefault(cell["backbone"].iloc[0], {})
         block[cell["explainer"].iloc[0]] = matrix(cell, averaged)
+    return found
+
+
+def by_backbone(
+    tables: Matrices, compare: Callable[[dict[str, pd.DataFrame]], pd.DataFrame]
+) -> pd.DataFrame:
+    """What `compare` says of the explainers of each backbone."""
     parts = []
-    for backbone, block in found.items():
+    for backbone, block in tables.items():
         part = compare(block)
         part.insert(0, "backbone", backbone)
         parts.append(part)
@@ -356,7 +382,7 @@ def ablated(project: Project, known: Known) -> tuple[pd.DataFrame, pd.DataFrame]
     long = within_bounds(pd.concat(parts, ignore_index=True), known)
     good = {name: measure_of(name, known).higher_is_better for name in long["metric"].unique()}
     confidence = params.tables.confidence
-    marks = by_backbone(whole, names, lambda t: against_best(t, good, confidence))
+    marks = by_backbone(matrices(whole, names), lambda t: against_best(t, good, confidence))
     long = long.merge(marks, on=KEY, how="left", validate="one_to_one")[LONG_COLUMNS]
     return long, pd.concat(seeds, ignore_index=True)[
         ["backbone", "explainer", "seed", *KEY[2:], "value"]
@@ -417,14 +443,11 @@ def stability(project: Project, cells: list[pd.DataFrame], seeds: pd.DataFrame) 
             unstable = own.median() < UNSTABLE
             rows.append((*name, SEED_RANK, own.median(), own.min(), own.max(), len(own), unstable))
     drops = seeds[(seeds["metric"] == "average_drop") & (seeds["level"] == 50)]
-    for backbone, variants in project.params.ablation.items():
-        for key, variant in variants.items():
-            trained = project.params.cell(backbone, variant.explainer)
-            same = project.params.variant(backbone, key) == trained
-            own = drops[(drops["backbone"] == backbone) & (drops["explainer"] == key)]["value"]
-            if same and len(own):
-                spread = own.std(ddof=1), own.min(), own.max(), len(own), False
-                rows.append((backbone, variant.explainer, SEED_SPREAD, *spread))
+    for (backbone, explainer), variant in project.studied_cells().items():
+        own = drops[(drops["backbone"] == backbone) & (drops["explainer"] == variant)]["value"]
+        if len(own):
+            spread = own.std(ddof=1), own.min(), own.max(), len(own), False
+            rows.append((backbone, explainer, SEED_SPREAD, *spread))
     names = ["backbone", "explainer", "metric", "value", "low", "high", "n", "unstable"]
     return pd.DataFrame(rows, columns=names)
 

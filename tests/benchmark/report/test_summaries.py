@@ -103,8 +103,14 @@ def settings_of(folder: Path) -> params.Params:
 
 def long_form(known: Known, cells: dict[str, np.ndarray]) -> pd.DataFrame:
     """The long form of explainers on the backbone `net`, with marks."""
-    own = [scores(name, values) for name, values in cells.items()]
-    return summaries.compared(own, known, settings_of(ROOT))
+    return compared([scores(name, values) for name, values in cells.items()], known)
+
+
+def compared(cells: list[pd.DataFrame], known: Known) -> pd.DataFrame:
+    """The long form of cells, with marks."""
+    same = summaries.alike(cells)
+    apart = summaries.matrices(summaries.distinct(cells, same), measures.averaged(known))
+    return summaries.compared(cells, same, apart, known, settings_of(ROOT))
 
 
 def test_best_and_what_a_test_does_not_tell_from_it(known: Known) -> None:
@@ -142,8 +148,9 @@ def test_a_row_of_fewer_images_says_what_the_first_has_on_these(known: Known) ->
     cells = {"main": main, "worse": main[:20] + 10, "same": main + rng.normal(0, 5, 40)}
     found = [scores(name, values) for name, values in cells.items()]
     good = {name: measures.measure_of(name, known).higher_is_better for name in LEVELS}
-    pairs = summaries.by_backbone(found, (), lambda t: statistics.pairs(t, SETTINGS, 0))
-    table = summaries.compared(found, known, settings_of(ROOT))
+    tables = summaries.matrices(found, ())
+    pairs = summaries.by_backbone(tables, lambda t: statistics.pairs(t, SETTINGS, 0))
+    table = compared(found, known)
     rows = table.set_index(["explainer", "metric", "level"])
     worse = rows.loc["worse", "average_drop", 50]
     assert worse["main_value"] == pytest.approx(main[:20].mean())
@@ -204,9 +211,7 @@ def test_road_table_has_levels_and_areas_by_hand(known: Known) -> None:
     """The area under 100 at 10 % and 0 at 90 % is 50, wherever the levels lie."""
     one = scores("a", np.full(4, 100.0))
     one.loc[one["level"] == 90, "value"] = 0
-    table = summaries.compared(
-        [one, one.assign(explainer="b")], known, params.load(ROOT / "params.yaml")
-    )
+    table = compared([one, one.assign(explainer="b")], known)
     found = printed.road_table(table, known, {"a": "A", "b": "B"})
     assert found[["Explainer", "Order"]].to_numpy().tolist() == [
         ["A", "MoRF ↓"], ["B", "MoRF ↓"], ["A", "LeRF ↑"], ["B", "LeRF ↑"],
@@ -224,6 +229,14 @@ def test_explainers_that_agree_to_rounding_share_a_row(known: Known) -> None:
     assert found.to_numpy().tolist() == [["net", "b", "a"], ["net", "c", "a"]]
     elsewhere = scores("d", values).assign(backbone="other net")
     assert summaries.alike([scores("a", values), elsewhere]).empty
+
+
+def test_scores_at_the_ends_of_their_range_do_not_say_that_maps_are_the_same() -> None:
+    """A network that is sure of nothing has no drop under any map."""
+    values = np.zeros(6)
+    assert summaries.alike([scores("a", values), scores("b", values)]).empty
+    values[:4] = 12.5
+    assert len(summaries.alike([scores("a", values), scores("b", values)])) == 1
 
 
 def test_what_another_seed_changes(settings: params.Params) -> None:
@@ -321,6 +334,17 @@ def test_rank_table_closes_with_the_critical_difference(known: Known) -> None:
     assert found["Explainer"].tolist() == ["A", "B", "C", "images", "critical difference"]
     assert [cell.value for cell in found["AD 50 %"]] == ["1.25", "1.50", "1.75", "24", "0.34"]
     assert [cell.mark for cell in found["AD 50 %"]] == ["best", "tied", "", "", ""]
+
+
+def test_a_single_explainer_has_no_pairs_and_claims_nothing(known: Known) -> None:
+    cells = [scores("a", np.ones(12))]
+    tables = summaries.matrices(cells, ())
+    pairs = summaries.by_backbone(tables, lambda t: statistics.pairs(t, SETTINGS, 0))
+    count = summaries.decided(pairs, {}, 0.95)
+    assert printed.decided_table(count, known, "A").empty
+    long = {"comparison": compared(cells, known), "alike": summaries.alike(cells)}
+    text = printed.describe_claims(long, known, {"a": "A"})
+    assert "Better than it: none. Worse: none. Not told apart: none." in text
 
 
 def test_a_single_explainer_has_no_rank_table(known: Known) -> None:
@@ -522,3 +546,33 @@ def test_an_explainer_that_does_not_change_is_marked() -> None:
     assert shown["Changes"].tolist() == ["≡ no", "≡ no", "yes", "yes"]
     assert [cell.value for cell in shown["SSIM, 100 %"]] == ["1.00", "0.91", "0.60", "0.30"]
     assert [cell.value for cell in shown["Rank, 10 %"]] == ["0.50"] * 4
+
+
+@pytest.mark.parametrize(
+    ("start", "names"),
+    [
+        (("average_drop", "increase"), {"short", "comparison", "ablation", "delta", "ranks"}),
+        (("road",), {"short", "comparison", "road", "ablation", "delta", "ranks"}),
+        (("pointing_game",), {"short", "comparison", "maps"}),
+        (("deletion",), {"comparison", "faithfulness", "ranks"}),
+        ((), {"comparison"}),
+    ],
+)
+def test_tables_of_some_of_the_metrics(
+    start: tuple[str, ...], names: set[str], known: Known, settings: params.Params
+) -> None:
+    """What was not measured has no column, and a table without columns is none."""
+    project = Project(settings)
+    own = {}
+    for path in (ROOT / results.TABLES).glob("*.csv"):
+        table = results.read_table(path).replace({"against_main": {np.nan: ""}})
+        own[path.stem] = table[table["backbone"] == "vit_sample"]
+        if path.stem not in ("alike", "stability", "training", "randomisation"):
+            own[path.stem] = own[path.stem][
+                own[path.stem]["metric"].str.startswith((*start, *printed.COSTS))
+            ]
+    labels = {cell.explainer: project.facts(cell.explainer).label for cell in project.all_cells()}
+    found = printed.printed_tables(own, known, labels, project.marked_variants("vit_sample"))
+    always = {"training", "randomisation"}
+    assert {name for name, table in found.items() if len(table)} - {"decided"} == names | always
+    assert all("Explainer" in t or "Variant" in t for t in map(found.get, names) if t is not None)
