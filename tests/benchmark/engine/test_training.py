@@ -1,5 +1,6 @@
 """Training: the optimiser, the order of the images, and going on after a kill."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -162,7 +163,7 @@ def test_too_little_memory_names_the_batch_size(
 
 
 def test_steps_at_the_peak_rate_say_what_training_does(
-    cnn: Backbone, splits: tuple[Split, Split]
+    cnn: Backbone, splits: tuple[Split, Split], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def take(recipe: Recipe) -> tuple[dict[str, Tensor], object]:
         return training.take_steps(TTAME(cnn), recipe, splits[0], seed=0, steps=3)
@@ -176,6 +177,10 @@ def test_steps_at_the_peak_rate_say_what_training_does(
     assert not torch.allclose(first["fuser.weight"], other["fuser.weight"])
     _, decayed = take(RECIPE.model_copy(update={"weight_decay": 0.1}))
     assert decayed != optimiser
+    quicker = partial(torch.optim.lr_scheduler.OneCycleLR, pct_start=0.25)
+    monkeypatch.setattr(torch.optim.lr_scheduler, "OneCycleLR", quicker)
+    _, scheduled = take(RECIPE)
+    assert scheduled != optimiser
 
 
 def test_how_long_training_takes_is_measured_in_steps(cnn: Backbone) -> None:
