@@ -1,7 +1,9 @@
 """Convert a released checkpoint of T-TAME, TAME or L-CAM into a trained state of this suite.
 
 The authors' files are Lightning checkpoints: `state_dict` holds the attention mechanism under
-`generic.attn_mech.`, on a transformer one step deeper, and beside it the classifier.
+`generic.attn_mech.`, on a transformer one step deeper, and beside it the classifier. If the batch
+norms of that drifted, the classifier as it was then is written beside the state, with the ending
+`.weights.safetensors`, to be the backbone's `weights`.
 """
 
 import pickle
@@ -17,10 +19,13 @@ from benchmark.core.params import Params, refuse_unknown
 from benchmark.core.stage import run
 from benchmark.engine.devices import device
 from benchmark.engine.training import build_trainable
-from methods import build_backbone
+from methods import build_backbone, build_network
 
 MECHANISM = re.compile(r"(?:^|\.)attn_mech\.(?:\d+\.)?((?:convs|bns)\.\d+\.\w+|(?:fuser|op)\.\w+)$")
 """Keys of an attention mechanism, and the name of the tensor inside it."""
+
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+"""What a batch norm counts while it is in train mode."""
 
 
 def main(params: Params, backbone: str, explainer: str, checkpoint: str, state: str) -> None:
@@ -33,15 +38,21 @@ def main(params: Params, backbone: str, explainer: str, checkpoint: str, state: 
     refuse_unknown("backbone", [backbone], params.backbones)
     refuse_unknown("explainer", [explainer], params.explainers)
     cell = params.cell(backbone, explainer)
-    network = build_backbone(backbone, device=device(), **params.backbones[backbone].spec)
+    spec = params.backbones[backbone].spec
+    network = build_backbone(backbone, device=device(), **spec)
     trainable = build_trainable(cell.load or explainer, network, cell.settings)
     released = read_state(Path(checkpoint))
     trainable.adopt(mechanism_of(released, checkpoint), checkpoint)
     results.write_tensors(Path(state), trainable.attention.state_dict())
     if drifted := count_drifted(released):
+        beside = Path(state).with_suffix(".weights.safetensors")
+        own = {key: spec[key] for key in ("source", "model", "weights", "arguments") if key in spec}
+        weights = build_network(backbone, **own).state_dict()
+        results.write_tensors(beside, weights | statistics_of(released, weights, checkpoint))
         print(
             f"convert: {checkpoint} was trained beside a network in train mode, whose {drifted} "
-            f"batch norms drifted; the {backbone} explained here has the published statistics",
+            f"batch norms drifted; to explain it as it was then, and not as published, set the "
+            f"weights of {backbone} to {beside}",
             file=sys.stderr,
         )
 
@@ -76,6 +87,33 @@ def count_drifted(state: dict[str, Tensor]) -> int:
         key.endswith("num_batches_tracked") and not MECHANISM.search(key) and int(tensor) > 0
         for key, tensor in state.items()
     )
+
+
+def statistics_of(
+    state: dict[str, Tensor], weights: dict[str, Tensor], path: Path | str
+) -> dict[str, Tensor]:
+    """The batch-norm statistics of the classifier in a checkpoint, by their names in a network.
+
+    Args:
+        state: of the checkpoint.
+        weights: of the network.
+        path: of the checkpoint.
+
+    Raises:
+        ValueError: the checkpoint lacks one, or has it in another shape.
+    """
+    known = sorted(name for name in weights if name.rpartition(".")[2] in STATISTICS)
+    starts = {key[: -len(known[0])] for key in state if key.endswith(f".{known[0]}")}
+    start = max(starts, key=lambda own: sum(own + name in state for name in known), default="")
+    found = {name: state[start + name] for name in known if start + name in state}
+    for name in known:
+        if name not in found or found[name].shape != weights[name].shape:
+            has = tuple(found[name].shape) if name in found else "none"
+            raise ValueError(
+                f"checkpoint {path}: the classifier's {name} is {has}, expected "
+                f"{tuple(weights[name].shape)}: is it of this backbone?"
+            )
+    return found
 
 
 def mechanism_of(state: dict[str, Tensor], path: Path | str) -> dict[str, Tensor]:

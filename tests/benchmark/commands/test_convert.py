@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from benchmark.commands import convert
 from benchmark.core.params import Params
 from benchmark.engine.training import build_trainable
-from methods import Backbone, TrainableExplainer, build_backbone
+from methods import Backbone, TrainableExplainer, build_backbone, build_network
 from methods.lcam_img import LCAMImg
 from methods.ttame import TTAME
 
@@ -84,6 +84,38 @@ def test_a_drifted_network_is_told_of(cnn: Backbone) -> None:
     assert convert.count_drifted(state) == 0
     state["generic.body.bn1.num_batches_tracked"] = torch.tensor(320_000)
     assert convert.count_drifted(state) == 1
+
+
+def test_the_network_as_it_had_drifted_is_written_beside_the_state(
+    settings: Params,
+    lite0: Backbone,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its weights are the published ones, its statistics those of the checkpoint."""
+    monkeypatch.chdir(tmp_path)
+    published = build_network(
+        "published", source="timm", model="tf_efficientnet_lite0", weights="packaged"
+    ).state_dict()
+    drifted = {k: t + 1 for k, t in published.items() if k.rpartition(".")[2] in convert.STATISTICS}
+    own = settings.cell("efficientnet_lite0", "ttame").settings
+    saved = released(build_trainable("ttame", lite0, own).attention)
+    saved["state_dict"] |= {f"generic.body.{name}": tensor for name, tensor in drifted.items()}
+    torch.save(saved, "released.ckpt")
+    convert.main(settings, "efficientnet_lite0", "ttame", "released.ckpt", "own.safetensors")
+    assert "set the weights of efficientnet_lite0 to own.weights.safetensors" in (
+        capsys.readouterr().err
+    )
+    spec = settings.backbones["efficientnet_lite0"].spec | {"weights": "own.weights.safetensors"}
+    own = {key: value for key, value in spec.items() if key in ("source", "model", "weights")}
+    network = build_network("drifted", **own).state_dict()
+    assert all(torch.equal(network[k], (published | drifted)[k]) for k in network)
+    assert build_backbone("drifted", **spec).digest != lite0.digest
+    lost = sorted(drifted)[0]
+    del saved["state_dict"][f"generic.body.{lost}"]
+    with pytest.raises(ValueError, match=f"the classifier's {lost} is none"):
+        convert.statistics_of(saved["state_dict"], published, "released.ckpt")
 
 
 def refused(checkpoint: Any, folder: Path, message: str, explainer: TrainableExplainer) -> None:
