@@ -113,6 +113,36 @@ def test_every_stage_but_the_first_depends_on_what_dvc_cannot_see() -> None:
     assert PIPELINE["check"]["always_changed"]
 
 
+READS = {
+    "images": set(),
+    "train": {"splits"},
+    "explain": {"splits", "states"},
+    "evaluate": {"splits", "maps"},
+    "randomise": {"splits", "states", "maps"},
+    "ablate": {"splits"},
+    "runtime": {"splits", "states"},
+    "tables": {"scores", "cost", "delta", "randomisation", "ablation", "curves"},
+    "plots": {"tables", "curves", "maps", "runtime", "splits"},
+    "page": {"tables", "plots", "scores", "maps", "runtime", "splits"},
+}
+"""The folders of results/ that a stage reads, each written by one before it."""
+
+
+def test_a_stage_waits_for_what_it_reads() -> None:
+    assert list(READS) == list(STAGES[1:])
+    written: set[str] = set()
+    for stage in STAGES:
+        found = {
+            Path(path).parts[1]
+            for path in body(stage).get("deps", [])
+            if Path(path).parts[0] == "results" and path != "results/check.json"
+        }
+        assert found == READS.get(stage, set()), stage
+        assert found <= written, stage
+        outs = [*body(stage).get("outs", []), *body(stage).get("metrics", [])]
+        written |= {Path(path).parts[1] for out in outs for path in out}
+
+
 def test_every_result_is_kept_while_a_stage_runs() -> None:
     for stage in STAGES:
         for group in ("outs", "metrics"):

@@ -37,7 +37,7 @@ NAME = "this one"
 """The new row's name while it is compared."""
 
 BETTER, WORSE = CLAIMS.values()
-"""Marks of explainers that are better or worse than the new one, the first of the main claims."""
+"""Marks of explainers that are better or worse than the new one."""
 
 
 class Comparison(NamedTuple):
@@ -244,6 +244,9 @@ def among(
 
     Returns:
         a column a measure, and NAME interval and NAME mark beside it; marks say what differs.
+
+    Raises:
+        ValueError: none of the paper's measures is among the scores.
     """
     params = project.params
     known = measures.known_measures(project.catalogue)
@@ -256,6 +259,11 @@ def among(
     names_of = [str(table["explainer"].iloc[0]) for table in stored]
     labels = {NAME: label} | {name: project.facts(name).label for name in names_of}
     shown = columns(long, PROTOCOL, known)
+    if not shown:
+        raise ValueError(
+            f"evaluate.metrics is {', '.join(params.evaluate.metrics)}: expected confidence or "
+            "road, by which explainers are compared; add one and run `dvc repro`"
+        )
     rows = []
     for explainer, block in long.groupby("explainer", sort=False):
         counts = sorted({int(n) for c in shown for n in c.of(block)["n"]})

@@ -43,18 +43,21 @@ def main(params: Params, backbone: str, explainer: str, checkpoint: str, state: 
     trainable = build_trainable(cell.load or explainer, network, cell.settings)
     released = read_state(Path(checkpoint))
     trainable.adopt(mechanism_of(released, checkpoint), checkpoint)
-    results.write_tensors(Path(state), trainable.attention.state_dict())
     if drifted := count_drifted(released):
         beside = Path(state).with_suffix(".weights.safetensors")
         own = {key: spec[key] for key in ("source", "model", "weights", "arguments") if key in spec}
         weights = build_network(backbone, **own).state_dict()
-        results.write_tensors(beside, weights | statistics_of(released, weights, checkpoint))
+        try:
+            results.write_tensors(beside, weights | statistics_of(released, weights))
+            say = f"to explain it as it was then, set the weights of {backbone} to {beside}"
+        except ValueError as error:
+            say = f"{backbone} has the published statistics, since {error}"
         print(
             f"convert: {checkpoint} was trained beside a network in train mode, whose {drifted} "
-            f"batch norms drifted; to explain it as it was then, and not as published, set the "
-            f"weights of {backbone} to {beside}",
+            f"batch norms drifted; {say}",
             file=sys.stderr,
         )
+    results.write_tensors(Path(state), trainable.attention.state_dict())
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -89,29 +92,27 @@ def count_drifted(state: dict[str, Tensor]) -> int:
     )
 
 
-def statistics_of(
-    state: dict[str, Tensor], weights: dict[str, Tensor], path: Path | str
-) -> dict[str, Tensor]:
+def statistics_of(state: dict[str, Tensor], weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The batch-norm statistics of the classifier in a checkpoint, by their names in a network.
 
     Args:
         state: of the checkpoint.
         weights: of the network.
-        path: of the checkpoint.
 
     Raises:
         ValueError: the checkpoint lacks one, or has it in another shape.
     """
     known = sorted(name for name in weights if name.rpartition(".")[2] in STATISTICS)
+    if not known:
+        raise ValueError("it has no batch norms")
     starts = {key[: -len(known[0])] for key in state if key.endswith(f".{known[0]}")}
     start = max(starts, key=lambda own: sum(own + name in state for name in known), default="")
     found = {name: state[start + name] for name in known if start + name in state}
     for name in known:
         if name not in found or found[name].shape != weights[name].shape:
-            has = tuple(found[name].shape) if name in found else "none"
+            has = list(found[name].shape) if name in found else "missing"
             raise ValueError(
-                f"checkpoint {path}: the classifier's {name} is {has}, expected "
-                f"{tuple(weights[name].shape)}: is it of this backbone?"
+                f"{name} of the checkpoint's network is {has}, expected {list(weights[name].shape)}"
             )
     return found
 

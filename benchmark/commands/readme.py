@@ -8,6 +8,9 @@ from benchmark.core.params import Params
 from benchmark.core.stage import run
 
 README = Path("README.md")
+NONE = "Not measured.\n"
+"""Stands where a table is missing."""
+
 DOCS = Path("docs")
 
 
@@ -20,11 +23,18 @@ def main(_params: Params) -> None:
 def filled(path: Path) -> str:
     """The text of a page with every `<!-- results/.../NAME.md -->` block holding that file.
 
+    A table that there is not, since params.yaml has none of its metrics, is said to be none.
+
     Raises:
         ValueError: the README has no such block.
     """
     pattern = re.compile(r"(<!-- (results/[\w/]+\.md) -->\n).*?(<!-- end -->)", re.DOTALL)
-    text, count = pattern.subn(lambda m: m[1] + Path(m[2]).read_text() + m[3], path.read_text())
+
+    def block(match: re.Match[str]) -> str:
+        table = Path(match[2])
+        return match[1] + (table.read_text() if table.is_file() else NONE) + match[3]
+
+    text, count = pattern.subn(block, path.read_text())
     if count == 0 and path == README:
         raise ValueError(
             f"{path} has no block <!-- results/tables/NAME.md --> ... <!-- end -->: add one"

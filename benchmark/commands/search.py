@@ -1,13 +1,15 @@
 """Train every trained explainer for a few steps with several settings, and print what they reach.
 
-All are tried with the same settings, and judged by the AD on the validation images, which no other
-table shows. What is best goes into params.yaml by hand; see docs/training.md.
+All are tried with the same settings, and judged by the AD on the validation images, never by those
+for evaluation. What is best goes into params.yaml by hand; see docs/training.md.
 """
 
+import sys
 from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from benchmark.core import results
@@ -45,7 +47,10 @@ TRIALS = tuple(Trial(*values) for values in product((0.1, 1.0), (0.001, 0.003, 0
 def main(params: Params) -> None:
     """Write a table a backbone, a row an explainer, a column a trial, and print it.
 
-    A trial that is stopped is done anew; those before it are kept.
+    What was trained before a stop is kept. A trial that fails, as one that diverges, has no value.
+
+    Raises:
+        ValueError: too few training images; no trial of an explainer succeeds.
     """
     from benchmark.data.splits import read_split, read_training
     from benchmark.engine.devices import device
@@ -58,20 +63,32 @@ def main(params: Params) -> None:
         if not cells:
             continue
         network = build_backbone(backbone, device=device(), **params.backbones[backbone].spec)
-        works = [Unfinished(f"search {c.name}", project.state(c).key) for c in cells]
+        works = [Unfinished(f"search {c.name}", key_of(project, c)) for c in cells]
         rows: list[dict[str, Any]] = []
         for cell, work in zip(cells, works, strict=True):
-            reached = search(cell, project.state(cell).key, network, splits, params.seed, work)
-            best = min(reached.values())
-            texts = {
-                trial: Entry(f"{value:.1f}", mark="best" if value == best else "")
-                for trial, value in reached.items()
-            }
-            rows.append({"Explainer": project.facts(cell.explainer).label} | texts)
+            reached = search(cell, key_of(project, cell), network, splits, params.seed, work)
+            label = project.facts(cell.explainer).label
+            rows.append({"Explainer": label} | entries(reached))
         write(SEARCH / backbone, pd.DataFrame(rows))
         for work in works:
             work.forget()
         print(backbone, (SEARCH / f"{backbone}.md").read_text(), sep="\n\n")
+
+
+def key_of(project: Project, cell: Cell) -> Key:
+    """What the trials of a cell are made of."""
+    key = project.state(cell).key
+    return replace(key, parameters=f"{key.parameters} {STEPS} steps")
+
+
+def entries(reached: dict[str, float]) -> dict[str, Entry]:
+    """The validation AD of each trial as it is printed; the least is the best."""
+    best = np.nanmin(list(reached.values()))
+    found = {}
+    for trial, value in reached.items():
+        text = "failed" if np.isnan(value) else f"{value:.1f}"
+        found[trial] = Entry(text, mark="best" if value == best else "")
+    return found
 
 
 def search(
@@ -86,21 +103,35 @@ def search(
     from benchmark.engine import training
 
     def attempt(trial: Trial) -> dict[str, Any]:
-        images = STEPS * cell.recipe.batch_size
         changes = {"max_lr": trial.max_lr, "epochs": 1, "images": images}
         recipe = cell.recipe.model_copy(update=changes)
         other = replace(key, parameters=f"{key.parameters} {trial.name}")
         own = Unfinished(f"search {cell.name}, {trial.name}", other)
         name, settings = cell.load or cell.explainer, cell.settings | {"gain": trial.gain}
-        _, curve = training.train(
-            name, network, settings, recipe, splits, seed=seed, work=own, label=own.label
-        )
+        try:
+            _, curve = training.train(
+                name, network, settings, recipe, splits, seed=seed, work=own, label=own.label
+            )
+            reached = curve["validation_ad"].iloc[-1]
+        except ValueError as error:
+            print(f"{own.label}: {error}", file=sys.stderr)
+            reached = np.nan
         own.forget()
-        return {"value": curve["validation_ad"].iloc[-1]}
+        return {"value": reached}
 
+    images = STEPS * cell.recipe.batch_size
+    if len(splits[0]) < images:
+        raise ValueError(
+            f"images.train is {len(splits[0])}: expected at least {images}, for {STEPS} steps of "
+            f"{cell.name}"
+        )
     trials = {trial.name: trial for trial in TRIALS}
     found = work.pieces(trials, attempt, unit="trial")
-    return {name: float(piece["value"]) for name, piece in zip(trials, found, strict=True)}
+    reached = {name: float(piece["value"]) for name, piece in zip(trials, found, strict=True)}
+    if np.isnan(list(reached.values())).all():
+        work.forget()
+        raise ValueError(f"no trial of {cell.name} succeeded: see above")
+    return reached
 
 
 if __name__ == "__main__":

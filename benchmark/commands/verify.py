@@ -87,7 +87,11 @@ def main() -> None:
     parser.add_argument(
         "--from-scratch", action="store_true", help="compute in a folder of its own"
     )
-    parser.add_argument("--train", action="store_true", help="train there too; hours")
+    parser.add_argument(
+        "--train",
+        action="store_true",
+        help="train there too; hours; the study must have the seeds' spread",
+    )
     parser.add_argument("--brief", action="store_true", help="the verdict alone; exit with 0")
     given = parser.parse_args()
     try:
@@ -163,7 +167,12 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         ValueError: it is not in git.
     """
-    return run_git("show", f"HEAD:./{path}", folder=Path())
+    try:
+        return run_git("show", f"HEAD:./{path}", folder=Path())
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is in no commit: expected it in git, see docs/training.md"
+        ) from error
 
 
 def committed_files(folder: Path) -> list[Path]:
@@ -294,10 +303,11 @@ def range_of(measure: str, known: Known, values: pd.Series) -> float:
 def seed_spreads(project: Project) -> Spreads:
     """The standard deviation of the means over training seeds, by cell, measure and level.
 
-    They are those of the ablation study's baselines.
+    They are those of the ablation study, where it trains the same; an explainer that it does not
+    train has those of the one that it does on the backbone.
 
     Raises:
-        ValueError: the study has not trained a cell by its own recipe.
+        ValueError: on a backbone with trained explainers the study trains none of them the same.
     """
     table = results.read_table(results.TABLES / "ablation_seeds.csv")
     found: Spreads = {}
@@ -306,11 +316,13 @@ def seed_spreads(project: Project) -> Spreads:
         spread = own.groupby(["metric", "level"])["value"].std(ddof=1)
         found[backbone, explainer] = spread.to_dict()
     for cell in (c for b in project.params.backbones for c in project.trained(b)):
-        if (cell.backbone, cell.explainer) not in found:
+        own = [spread for (backbone, _), spread in found.items() if backbone == cell.backbone]
+        if not own:
             raise ValueError(
-                f"how much seeds change {cell.name} is not known: expected a baseline of it in the "
-                "ablation study with the same recipe, or --from-scratch with git's trained states"
+                f"how much seeds change {cell.name} is not known: expected a variant with its "
+                "settings and recipe in the ablation study; or use --from-scratch"
             )
+        found.setdefault((cell.backbone, cell.explainer), own[0])
     return found
 
 

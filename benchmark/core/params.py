@@ -291,6 +291,11 @@ class Params(Section):
             self.refuse_few(f"evaluate.metrics.{name}", metric.images, scored)
         refuse_unknown("tables.short", self.tables.short, self.explainers)
         refuse_unknown("ablation", self.ablation, self.backbones)
+        if any(self.ablation.values()) and not {"confidence", "road"} & set(self.evaluate.metrics):
+            raise ValueError(
+                f"evaluate.metrics is {', '.join(self.evaluate.metrics)}: expected confidence or "
+                "road, by which the ablation study is scored; add one, or take ablation out"
+            )
         for name, variants in self.ablation.items():
             for key, variant in variants.items():
                 place = f"ablation.{name}.{key}"

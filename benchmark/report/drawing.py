@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib import rcParams
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -78,15 +79,20 @@ def style() -> Any:
 
 
 def write(path: Path, figure: Figure) -> None:
-    """Write a figure as PNG and SVG, to a path without suffix."""
+    """Write a figure as PNG and SVG, to a path without suffix; its layout is fixed."""
+    fix_layout(figure)
     for suffix, drawn in ((".png", png(figure)), (".svg", svg(figure))):
         results.write_bytes(path.with_name(path.name + suffix), drawn)
 
 
 def render(figure: Figure, kind: str, metadata: dict[str, None]) -> bytes:
-    """A figure in one format, without date or version, so that its bytes are stable."""
+    """A figure in one format, without date or version, so that its bytes are stable.
+
+    Cut to what is drawn on it, plus matplotlib's margin.
+    """
     drawn = io.BytesIO()
-    figure.savefig(drawn, format=kind, bbox_inches="tight", dpi=DPI, metadata=metadata)
+    area = figure.get_tightbbox().padded(rcParams["savefig.pad_inches"])
+    figure.savefig(drawn, format=kind, bbox_inches=area, dpi=DPI, metadata=metadata)
     return drawn.getvalue()
 
 
@@ -140,6 +146,7 @@ def marker_of(kind: str) -> Line2D:
 
 def fix_layout(figure: Figure) -> None:
     """Lay a figure out and keep the layout, so that what is drawn next can build on it."""
-    FigureCanvasAgg(figure)
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    if figure.get_layout_engine() is not None:
+        FigureCanvasAgg(figure)
+        figure.draw_without_rendering()
+        figure.set_layout_engine(None)  # "none" would lay out, and draw, once more for each file

@@ -128,7 +128,7 @@ def ablation_drawings(project: Project, known: Known) -> Iterator[Drawing]:
     """A figure for each question of the ablation study."""
     variants = results.read_table(results.TABLES / "ablation.csv")
     seeds = results.read_table(results.TABLES / "ablation_seeds.csv")
-    for question, own in questions(project).items() if len(variants) else ():
+    for question, own in questions(project).items():
         keys = ["backbone", "explainer"]
         means, each_seed = (t.merge(own[keys], on=keys) for t in (variants, seeds))
         draw = partial(ablation, own, means, each_seed, known)
@@ -167,7 +167,7 @@ def with_counts(table: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, str]:
     most = int(counts.max())
     few = {name: f" ({n:.0f})" for name, n in counts.items() if n < most}
     labels = table["label"] + table["explainer"].map(lambda name: few.get(name, ""))
-    return table.assign(label=labels), f"{most} images{', or (as many)' * bool(few)}"
+    return table.assign(label=labels), f"{most} images{', or the number in brackets' * bool(few)}"
 
 
 def titled(measure: str, known: Known) -> str:

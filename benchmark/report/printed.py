@@ -41,6 +41,12 @@ SIMILARITIES = {"randomisation_ssim": "SSIM", "randomisation_rank": "Rank"}
 SHORT = [*CONFIDENCE, "road_morf_area", "road_lerf_area", "pointing_game"]
 """The measures of the short table."""
 
+CLAIMED = [*PROTOCOL, "energy_pointing_game"]
+"""The measures of which the main claims are told in words."""
+
+READABLE = 6
+"""Names that a sentence lists at most."""
+
 CAPTIONS = {
     "short": "The paper's methods and baselines",
     "comparison": "Average Drop and Increase in Confidence, and images through the network",
@@ -140,31 +146,33 @@ def printed_tables(
     }
 
 
-def describe_claims(
-    own: dict[str, pd.DataFrame], known: Known, labels: dict[str, str], metric: str = "average_drop"
-) -> str:
-    """What the main claims say of a measure on a backbone, a line a level, as Markdown.
+def describe_claims(own: dict[str, pd.DataFrame], known: Known, labels: dict[str, str]) -> str:
+    """What the main claims say on a backbone, a line a measure and level, as Markdown.
 
     Args:
         own: the long forms.
         known: the measures.
         labels: of the explainers.
-        metric: the measure.
     """
     labels = share_labels(labels, own["alike"])
     table = drop_repeated(own["comparison"], own["alike"])
     lines = []
-    for c in columns(table, [metric], known):
+    for c in columns(table, CLAIMED, known):
         first, *others = [row for _, row in c.of(table).iterrows()]
         groups: dict[str, list[str]] = {BETTER: [], WORSE: [], "": []}
         for row in others:
             groups[row["against_main"]].append(labels[row["explainer"]])
-        texts = [", ".join(names) or "none" for names in groups.values()]
+        texts = [enumerate_names(names) for names in groups.values()]
         lines.append(
             f"- {c.label}: {labels[first['explainer']]} {c.text(first['value'])}. Better than it: "
             f"{texts[0]}. Worse: {texts[1]}. Not told apart: {texts[2]}."
         )
     return "".join(f"{line}\n" for line in lines)
+
+
+def enumerate_names(names: list[str]) -> str:
+    """Names in a line, or how many there are where they are too many to be read."""
+    return ", ".join(names) or "none" if len(names) <= READABLE else f"{len(names)} others"
 
 
 def columns(table: pd.DataFrame, shown: Iterable[str], known: Known) -> list[Column]:
@@ -187,7 +195,8 @@ def column(name: str, level: float | None, known: Known) -> Column:
     if name in COSTS:
         return Column(name, level, COSTS[name], higher_is_better=False, of_one=False)
     measure = measure_of(name, known)
-    label = measure.label if level is None else f"{measure.label} {level:g} %"
+    over_levels = "" if name in known else f" {name.rpartition('_')[2]}"
+    label = measure.label + over_levels if level is None else f"{measure.label} {level:g} %"
     of_one = measure.bounds == (0, 1)
     return Column(name, level, label, measure.higher_is_better, of_one)
 
@@ -344,9 +353,9 @@ def decided_table(table: pd.DataFrame, known: Known, main: str) -> pd.DataFrame:
         rows.append(
             {
                 "Measure": c.heading,
-                "Pairs": Entry(f"{own['pairs']}"),
-                "decided": Entry(f"{own['decided']}"),
-                f"{main} better": Entry(f"{own['better']}"),
+                "All pairs": Entry(f"{own['pairs']}"),
+                "of these decided": Entry(f"{own['decided']}"),
+                f"Claims: {main} better": Entry(f"{own['better']}"),
                 f"{main} worse": Entry(f"{own['worse']}"),
                 "not decided": Entry(f"{undecided}"),
             }

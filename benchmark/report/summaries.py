@@ -119,12 +119,12 @@ def alike(scores: list[pd.DataFrame]) -> pd.DataFrame:
 def agree(one: pd.Series, other: pd.Series) -> bool:
     """Whether scores, by image, metric and level, are so near that the maps must be the same.
 
-    Where both are at an end of their range, as a drop of 0 is, the maps may well differ: these do
-    not count, and there must be others of most images.
+    Where both are at the same end of their range, as a drop of 0 is, the maps may well differ:
+    these do not count, and there must be others of most images.
     """
     if not one.index.equals(other.index):
         return False
-    told = ~(one.isin(ENDS) & other.isin(ENDS))
+    told = ~(one.isin(ENDS) & (one == other))
     near = np.isclose(one[told], other[told], rtol=ROUNDING, atol=1e-3)
     images = one.index.get_level_values("image")
     enough = images[told].nunique() > images.nunique() / 2
@@ -378,6 +378,9 @@ def ablated(project: Project, known: Known) -> tuple[pd.DataFrame, pd.DataFrame]
         columns = [column for column in results.SCORE_COLUMNS if column != "value"]
         groups = scores.groupby(columns, dropna=False, sort=False)["value"]
         whole.append(groups.mean().reset_index()[results.SCORE_COLUMNS])
+    if not parts:
+        columns = ["backbone", "explainer", "seed", *KEY[2:], "value"]
+        return pd.DataFrame(columns=LONG_COLUMNS), pd.DataFrame(columns=columns)
     refuse_mixture(whole)
     long = within_bounds(pd.concat(parts, ignore_index=True), known)
     good = {name: measure_of(name, known).higher_is_better for name in long["metric"].unique()}

@@ -112,10 +112,29 @@ def test_the_network_as_it_had_drifted_is_written_beside_the_state(
     network = build_network("drifted", **own).state_dict()
     assert all(torch.equal(network[k], (published | drifted)[k]) for k in network)
     assert build_backbone("drifted", **spec).digest != lite0.digest
-    lost = sorted(drifted)[0]
-    del saved["state_dict"][f"generic.body.{lost}"]
-    with pytest.raises(ValueError, match=f"the classifier's {lost} is none"):
-        convert.statistics_of(saved["state_dict"], published, "released.ckpt")
+    saved["state_dict"]["generic.body.bn1.running_var"] = torch.ones(3)
+    torch.save(saved, "released.ckpt")
+    convert.main(settings, "efficientnet_lite0", "ttame", "released.ckpt", "again.safetensors")
+    assert (
+        "has the published statistics, since bn1.running_var of the checkpoint's network is [3]"
+        in (capsys.readouterr().err)
+    )
+    assert Path("again.safetensors").read_bytes() == Path("own.safetensors").read_bytes()
+    assert not Path("again.weights.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"bn.running_mean": torch.zeros(2)}, r"bn.running_mean .* is missing, expected \[2\]"),
+        ({"fc.weight": torch.zeros(2)}, "it has no batch norms"),
+    ],
+)
+def test_statistics_that_cannot_be_carried_say_why(
+    weights: dict[str, Tensor], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        convert.statistics_of({"generic.body.other.running_mean": torch.zeros(2)}, weights)
 
 
 def refused(checkpoint: Any, folder: Path, message: str, explainer: TrainableExplainer) -> None:

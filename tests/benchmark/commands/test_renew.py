@@ -99,6 +99,8 @@ def test_a_refactoring_renews_and_a_change_does_not(trained: Path, tmp_path: Pat
     edit(folder, "    trainee.eval()\n", "    trainee.train(mode=False)\n")
     done = run_module(folder, "benchmark", "renew", NAME)
     assert "training.py is not committed: expected the code of a commit" in done.stderr
+    commit(folder)
+    assert "2 steps differ by" in run_module(folder, "benchmark", "renew", NAME).stdout
     edit(folder, 'losses["loss"]).backward()', '(1.01 * losses["loss"])).backward()')
     commit(folder)
     done = run_module(folder, "benchmark", "renew", NAME)

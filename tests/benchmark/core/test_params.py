@@ -92,6 +92,11 @@ def test_the_committed_parameters_load(raw: dict[str, Any], tmp_path: Path) -> N
             r"ablation: 0 variants on vit_sample have no question: expected one, the baseline",
         ),
         (["ablate", "seeds"], 1, r"ablate.seeds is 1"),
+        (
+            ["evaluate", "metrics"],
+            {"localisation": {}},
+            r"evaluate.metrics is localisation: expected confidence or road, by which the ablation",
+        ),
     ],
 )
 def test_mistakes_are_named_in_one_line(

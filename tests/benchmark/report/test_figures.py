@@ -129,7 +129,7 @@ def test_labels_say_where_a_measure_is_of_fewer_images() -> None:
     first = table["explainer"].iloc[0]
     few = table.assign(n=np.where(table["explainer"] == first, 9, 24))
     counted, images = figures.with_counts(few, "average_drop")
-    assert images == "24 images, or (as many)"
+    assert images == "24 images, or the number in brackets"
     labels = counted.groupby("explainer")["label"].first()
     before = table.groupby("explainer")["label"].first()
     assert labels[first] == f"{before[first]} (9)"
@@ -263,6 +263,36 @@ def test_no_figure_shows_seconds_where_there_are_none(
     assert set(every) == others | ({"net_quality_runtime"} if drawn else set())
     for name in others - {"net_heat_maps"}:
         assert not any("seconds" in text for text in texts(every[name].draw())), name
+
+
+@pytest.mark.parametrize(
+    ("metrics", "drawn"),
+    [
+        (("average_drop", "increase_in_confidence"), {"confidence"}),
+        (("road_morf", "road_lerf"), {"road"}),
+        (("average_gain",), set()),
+    ],
+)
+def test_what_was_not_measured_is_not_drawn(
+    settings: params.Params,
+    known: Known,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    metrics: tuple[str, ...],
+    drawn: set[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    project = project_of(settings, dict(zip(EXPLAINERS["explainer"], KINDS, strict=True)))
+    table = comparison()
+    table = table[table["metric"].isin(metrics)]
+    for name, own in (("comparison", table), ("randomisation", similarities())):
+        written = own.drop(columns=["label", "kind"]).assign(backbone="net")
+        results.write_csv(results.TABLES / f"{name}.csv", written)
+    for name in ("ablation", "ablation_seeds"):
+        results.write_csv(results.TABLES / f"{name}.csv", pd.DataFrame(columns=["backbone"]))
+    results.write_json(results.RUNTIME / "medians.json", {"net": MEDIANS})
+    every = {one.name for one in figures.drawings(project, known)}
+    assert every == {f"net_{name}" for name in drawn | {"randomisation", "heat_maps"}}
 
 
 def test_explainers_without_seconds_have_no_point(known: Known) -> None:

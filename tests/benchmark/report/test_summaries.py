@@ -173,7 +173,7 @@ def test_a_row_of_fewer_images_says_what_the_first_has_on_these(known: Known) ->
     assert drop["decided"] == 2  # `worse` is told from both
     text = printed.decided_table(count.reset_index(), known, "Main").iloc[0]
     assert text["Measure"] == "AD 100 % ↓"
-    assert [text[name].value for name in ("Main better", "Main worse", "not decided")] == [
+    assert [text[name].value for name in ("Claims: Main better", "Main worse", "not decided")] == [
         "1",
         "0",
         "1",
@@ -188,8 +188,8 @@ def test_columns_go_level_by_level_and_only_as_far_as_scores_go(known: Known) ->
         "IC 100 % ↑",
         "AD 50 % ↓",
         "IC 50 % ↑",
-        "ROAD MoRF ↓",
-        "ROAD LeRF ↑",
+        "ROAD MoRF mean ↓",
+        "ROAD LeRF mean ↑",
     ]
 
 
@@ -237,6 +237,9 @@ def test_scores_at_the_ends_of_their_range_do_not_say_that_maps_are_the_same() -
     assert summaries.alike([scores("a", values), scores("b", values)]).empty
     values[:4] = 12.5
     assert len(summaries.alike([scores("a", values), scores("b", values)])) == 1
+    other = values.copy()
+    other[4:] = 100
+    assert summaries.alike([scores("a", values), scores("b", other)]).empty
 
 
 def test_what_another_seed_changes(settings: params.Params) -> None:
@@ -280,11 +283,16 @@ def test_claims_name_who_is_better_worse_and_not_told_apart(known: Known) -> Non
     same = pd.DataFrame({"explainer": ["again"], "same_as": ["worse"]})
     labels = {"main": "Main", "worse": "W", "same": "S", "b": "B", "again": "A"}
     text = printed.describe_claims({"comparison": table, "alike": same}, known, labels)
-    first, second = text.splitlines()
+    first, raised, second, *_ = text.splitlines()
     value = f"{values.mean():.1f}"
     said = f"- AD 100 %: Main {value}. Better than it: B. Worse: W = A. Not told apart: S."
     assert first == said
     assert second == said.replace("100 %", "50 %")
+    assert "IC 100 %" in raised
+    assert "Better than it: W = A. Worse: B. " in raised
+    assert printed.enumerate_names(list("abcdef")) == "a, b, c, d, e, f"
+    assert printed.enumerate_names(list("abcdefg")) == "7 others"
+    assert printed.enumerate_names([]) == "none"
 
 
 def test_the_training_table_has_an_epoch_a_column() -> None:
@@ -313,8 +321,8 @@ def test_delta_table_has_means_over_the_levels_of_road(known: Known) -> None:
         "n": "2",
         "AD 100 %": "+1.5",
         "IC 100 %": "+0.0",
-        "ROAD MoRF": "-2.0",
-        "ROAD LeRF": "+0.0",
+        "ROAD MoRF mean": "-2.0",
+        "ROAD LeRF mean": "+0.0",
     }
 
 
@@ -467,6 +475,8 @@ def test_readme_block_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert readme.filled(page) == text.replace("old\n", "| a |\n")
     page.write_text(readme.filled(page))
     assert readme.filled(page) == page.read_text()
+    table.unlink()
+    assert "-->\nNot measured.\n<!-- end -->" in readme.filled(page)
     page.write_text("nothing here")
     assert readme.filled(page) == "nothing here"
     readme.README.write_text("nothing here")
@@ -478,6 +488,7 @@ def test_committed_readme_shows_the_committed_table(monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(ROOT)
     for page in (readme.README, *readme.DOCS.glob("*.md")):
         assert readme.filled(page) == page.read_text(), page
+        assert readme.NONE not in page.read_text(), page
 
 
 def variant(name: str, seed: int, values: np.ndarray) -> pd.DataFrame:
@@ -507,6 +518,15 @@ def test_ablation_is_over_seeds(
     assert row["separated"].to_dict() == {"baseline": False, "other": True}
     own = seeds[(seeds["metric"] == "average_drop") & (seeds["level"] == 50)]
     assert own[own["explainer"] == "baseline"]["value"].tolist() == pytest.approx([50, 53, 56])
+
+
+def test_without_a_study_its_tables_are_empty(settings: params.Params, known: Known) -> None:
+    long, seeds = summaries.ablated(Project(settings.model_copy(update={"ablation": {}})), known)
+    assert (len(long), len(seeds)) == (0, 0)
+    assert {"backbone", "explainer", "metric", "level", "value"} <= {*long.columns} & {
+        *seeds.columns
+    }
+    assert printed.ablation_table(long, known, {}).empty
 
 
 def similarities(explainer: str, ssim: float, rank: float) -> pd.DataFrame:
@@ -551,11 +571,11 @@ def test_an_explainer_that_does_not_change_is_marked() -> None:
 @pytest.mark.parametrize(
     ("start", "names"),
     [
-        (("average_drop", "increase"), {"short", "comparison", "ablation", "delta", "ranks"}),
-        (("road",), {"short", "comparison", "road", "ablation", "delta", "ranks"}),
-        (("pointing_game",), {"short", "comparison", "maps"}),
-        (("deletion",), {"comparison", "faithfulness", "ranks"}),
-        ((), {"comparison"}),
+        (("average_drop", "increase"), {"short", "ablation", "delta", "ranks", "decided"}),
+        (("road",), {"short", "road", "ablation", "delta", "ranks", "decided"}),
+        (("pointing_game",), {"short", "maps"}),
+        (("deletion",), {"faithfulness", "ranks", "decided"}),
+        ((), set()),
     ],
 )
 def test_tables_of_some_of_the_metrics(
@@ -573,6 +593,5 @@ def test_tables_of_some_of_the_metrics(
             ]
     labels = {cell.explainer: project.facts(cell.explainer).label for cell in project.all_cells()}
     found = printed.printed_tables(own, known, labels, project.marked_variants("vit_sample"))
-    always = {"training", "randomisation"}
-    assert {name for name, table in found.items() if len(table)} - {"decided"} == names | always
-    assert all("Explainer" in t or "Variant" in t for t in map(found.get, names) if t is not None)
+    always = {"comparison", "training", "randomisation"}
+    assert {name for name, table in found.items() if len(table)} == names | always
