@@ -2,8 +2,8 @@
 
 import io
 import subprocess
-import tarfile
 from pathlib import Path
+from zipfile import ZipFile
 
 ROOT = Path(__file__).parents[2]
 CODE = ("benchmark", "methods", "metrics", "data/sample", "pyproject.toml")
@@ -45,5 +45,5 @@ def unpack(commit: str, folder: Path) -> None:
         ValueError: there is no such commit.
     """
     there = read_git("ls-tree", "--name-only", commit, *CODE).split()
-    with tarfile.open(fileobj=io.BytesIO(run_git("archive", commit, *there))) as archive:
-        archive.extractall(folder, filter="data")
+    with ZipFile(io.BytesIO(run_git("archive", "--format=zip", commit, *there))) as archive:
+        archive.extractall(folder)
