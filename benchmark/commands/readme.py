@@ -8,10 +8,10 @@ from benchmark.core.params import Params
 from benchmark.core.stage import run
 
 README = Path("README.md")
+DOCS = Path("docs")
+
 NONE = "Not measured.\n"
 """Stands where a table is missing."""
-
-DOCS = Path("docs")
 
 
 def main(_params: Params) -> None:

@@ -63,10 +63,12 @@ def main(params: Params) -> None:
         if not cells:
             continue
         network = build_backbone(backbone, device=device(), **params.backbones[backbone].spec)
-        works = [Unfinished(f"search {c.name}", key_of(project, c)) for c in cells]
+        works: list[Unfinished] = []
         rows: list[dict[str, Any]] = []
-        for cell, work in zip(cells, works, strict=True):
-            reached = search(cell, key_of(project, cell), network, splits, params.seed, work)
+        for cell in cells:
+            key = key_of(project, cell)
+            works.append(Unfinished(f"search {cell.name}", key))
+            reached = search(cell, key, network, splits, params.seed, works[-1])
             label = project.facts(cell.explainer).label
             rows.append({"Explainer": label} | entries(reached))
         write(SEARCH / backbone, pd.DataFrame(rows))
