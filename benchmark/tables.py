@@ -43,20 +43,26 @@ def write_tables(project: Project) -> None:
 
 def print_all(project: Project, long: "dict[str, pd.DataFrame]", known: Any) -> None:
     """Write what people read, a folder a backbone, and a document of all of it."""
-    from benchmark.report.printed import CAPTIONS, describe_claims, printed_tables
+    from benchmark.report.printed import (
+        CAPTIONS,
+        describe_answers,
+        describe_claims,
+        printed_tables,
+    )
     from benchmark.report.rendering import write, write_document
 
     labels = {cell.explainer: project.facts(cell.explainer).label for cell in project.all_cells()}
     captions = {}
     for backbone in long["comparison"]["backbone"].unique():
         own = {name: table[table["backbone"] == backbone] for name, table in long.items()}
-        path = results.TABLES / str(backbone) / "claims.md"
-        results.write_text(path, describe_claims(own, known, labels))
-        variants = project.marked_variants(str(backbone))
+        folder, variants = results.TABLES / str(backbone), project.marked_variants(str(backbone))
+        results.write_text(folder / "claims.md", describe_claims(own, known, labels))
+        said = describe_answers(own["answers"], known, variants)
+        results.write_text(folder / "answers.md", said)
         found = printed_tables(own, known, labels, variants, project.params.tables.short)
         for name, caption in CAPTIONS.items():
             if name in found and len(found[name]):
-                path = results.TABLES / backbone / name
+                path = folder / name
                 write(path, found[name])
                 captions[path] = f"{caption}, {backbone}"
     write_document(results.TABLES / "tables.tex", captions)

@@ -100,7 +100,7 @@ def drawings(project: Project, known: Known) -> Iterator[Drawing]:
             yield drawing("confidence", confidence, table)
         if scored.issuperset(ROAD):
             yield drawing("road", road, table)
-        if scored.issuperset(QUALITY) and {"forward"} < set(seconds.index):
+        if scored.intersection(QUALITY) and {"forward"} < set(seconds.index):
             yield drawing("quality_runtime", quality_runtime, table, seconds)
         yield drawing("randomisation", randomisation, shuffled)
         yield Drawing(
@@ -298,13 +298,14 @@ def read_runtime(project: Project, backbone: str) -> pd.Series:
 
 
 def quality_runtime(table: pd.DataFrame, seconds: pd.Series, known: Known) -> Figure:
-    """AD and ROAD MoRF against the seconds an image, with the Pareto front, where there are any.
+    """AD and ROAD MoRF, what there is of them, against the seconds an image, with the Pareto front.
 
     The front is that of the explainers with the most images.
     """
-    figure, axes = canvas(1, len(QUALITY), 7.4, PAGE)
+    scored = {name: level for name, level in QUALITY.items() if name in set(table["metric"])}
+    figure, axes = canvas(1, len(scored), 7.4, PAGE)
     drawn = []
-    for axis, (name, level) in zip(axes[0], QUALITY.items(), strict=True):
+    for axis, (name, level) in zip(axes[0], scored.items(), strict=True):
         counted, images = with_counts(table, name)
         rows = at(counted, name, level).assign(seconds=lambda t: t["explainer"].map(seconds))
         rows = rows.dropna(subset=["seconds"])

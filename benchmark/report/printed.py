@@ -167,7 +167,68 @@ def describe_claims(own: dict[str, pd.DataFrame], known: Known, labels: dict[str
             f"- {c.label}: {labels[first['explainer']]} {c.text(first['value'])}. Better than it: "
             f"{texts[0]}. Worse: {texts[1]}. Not told apart: {texts[2]}."
         )
+        lines[-1] += describe_seeds(c, c.of(own["seed_claims"]), labels)
     return "".join(f"{line}\n" for line in lines)
+
+
+def describe_seeds(c: Column, claims: pd.DataFrame, labels: dict[str, str]) -> str:
+    """What holds of a measure's claims whichever seed trained the first explainer; empty if none.
+
+    Args:
+        c: the measure at a level.
+        claims: the rows of summaries.claims_of_seeds of it.
+        labels: of the explainers.
+    """
+    if claims.empty:
+        return ""
+    said = claims.groupby("explainer", sort=False)["against_main"]
+    better, worse = (said.agg(lambda s, w=word: (s == w).any()) for word in (BETTER, WORSE))
+    always = said.agg(lambda s: (s == WORSE).all())
+    values = claims.drop_duplicates("seed")["value"]
+    texts = [
+        enumerate_names([labels[name] for name in chosen.index[chosen]])
+        for chosen in (better, always, worse & ~always)
+    ]
+    return (
+        f" With each of {len(values)} training seeds ({c.text(values.min())} to "
+        f"{c.text(values.max())}): better than it with any: {texts[0]}; worse with all: {texts[1]};"
+        f" worse with some: {texts[2]}."
+    )
+
+
+def describe_answers(table: pd.DataFrame, known: Known, variants: dict[str, Variant]) -> str:
+    """What the variants of the study change, a line a variant, as Markdown.
+
+    A difference is told where its interval over the seeds leaves out zero.
+
+    Args:
+        table: of summaries.answers, of one backbone.
+        known: the measures.
+        variants: of the study on this backbone.
+    """
+    shown = columns(table, PROTOCOL, known)
+    lines = []
+    for name, own in table.groupby("explainer", sort=False):
+        groups: dict[str, list[str]] = {BETTER: [], WORSE: [], "": []}
+        for c in shown:
+            row = c.of(own).iloc[0]
+            better = (row["value"] > 0) == c.higher_is_better
+            told = row["low"] > 0 or row["high"] < 0
+            value, low, high = (signed(row[name]) for name in ("value", "low", "high"))
+            text = f"{c.label} ({value}, {low} to {high})"
+            groups[(BETTER if better else WORSE) if told else ""].append(text)
+        variant, seeds = variants[str(name)], int(own["n"].iloc[0])
+        texts = [", ".join(found) or "nothing" for found in groups.values()]
+        lines.append(
+            f"- {variant.question}: {variant.label}, {seeds} seeds. Better: {texts[0]}. Worse: "
+            f"{texts[1]}. Not told: {texts[2]}.\n"
+        )
+    return "".join(lines)
+
+
+def signed(value: float) -> str:
+    """A difference as it is printed; there is no -0.0."""
+    return f"{round(value, 1) + 0.0:+.1f}"
 
 
 def enumerate_names(names: list[str]) -> str:
@@ -385,8 +446,7 @@ def delta_table(table: pd.DataFrame, known: Known, labels: dict[str, str]) -> pd
         row: dict[str, Any] = {"Explainer": labels[str(explainer)]}
         row["n"] = Entry(f"{own['n'].max():.0f}")
         for c in columns(table, PROTOCOL, known):
-            text = f"{c.of(own)['delta'].iloc[0] + 0.0:+.1f}"
-            row[c.label] = Entry("+0.0" if text == "-0.0" else text)
+            row[c.label] = Entry(signed(c.of(own)["delta"].iloc[0]))
         rows.append(row)
     return pd.DataFrame(rows)
 

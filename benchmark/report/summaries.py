@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from benchmark.core import results
 from benchmark.core.cells import Project
@@ -45,6 +46,15 @@ PAIRED = {name for names in RANKED for name in names.split("+")}
 Matrices = dict[str, dict[str, pd.DataFrame]]
 """Scores by backbone and explainer, see `matrices`."""
 
+Study = dict[tuple[str, str], pd.DataFrame]
+"""Scores by backbone and variant, see `read_study`."""
+
+Seeds = dict[tuple[str, str], dict[int, pd.DataFrame]]
+"""Scores by backbone and variant, and seed, see `each_seed`."""
+
+SEED_COLUMNS = ["backbone", "explainer", "seed", "metric", "level", "value"]
+"""Means of every seed."""
+
 ROUNDING = 1.01 * 10.0 ** (1 - results.DIGITS)
 """By how much scores of the same maps differ, as a share: one in the last digit."""
 
@@ -80,7 +90,9 @@ def long_forms(project: Project, known: Known) -> dict[str, pd.DataFrame]:
     paired = by_backbone(apart, lambda t: pairs(chosen(t), params.tables, params.seed))
     deltas = [results.read_table(results.delta_path(c.backbone, c.explainer)) for c in cells]
     sanity = read_randomisation(project)
-    variants, seeds = ablated(project, known)
+    study = read_study(project)
+    seeds = each_seed(study, names)
+    variants, of_seeds = ablated(study, seeds, known, confidence)
     return {
         "comparison": comparison,
         "reported": beside_reported(comparison, published),
@@ -90,10 +102,12 @@ def long_forms(project: Project, known: Known) -> dict[str, pd.DataFrame]:
         "ranks": by_backbone(apart, lambda t: ranks(t, good, confidence)),
         "delta": pd.concat(deltas),
         "randomisation": marked(randomisation(sanity, params)),
-        "stability": stability(project, sanity, seeds),
+        "stability": stability(project, sanity, of_seeds),
         "training": validation_curves(project),
         "ablation": variants,
-        "ablation_seeds": seeds,
+        "ablation_seeds": of_seeds,
+        "answers": answers(project, seeds, confidence),
+        "seed_claims": claims_of_seeds(project, seeds, apart, good, confidence),
     }
 
 
@@ -195,11 +209,16 @@ def beside_main(
         test of the main claims tells a row from the first explainer, else empty.
     """
     table = table.merge(claims, on=KEY, how="left", validate="one_to_one", suffixes=("", "_both"))
-    better = (table["difference"] < 0) == table["metric"].map(good)
-    told = table["p"] < 1 - confidence
-    table["against_main"] = np.where(told, np.where(better, BETTER, WORSE), "")
+    table["against_main"] = told(table, good, confidence)
     table["main_value"] = table["first_value"].where(table["n"] == table["n_both"])
     return table.drop(columns=["difference", "p", "n_both", "first_value"])
+
+
+def told(claims: pd.DataFrame, good: dict[str, bool], confidence: float) -> NDArray[np.str_]:
+    """Whether each row of claims is `better` or `worse` than the first explainer, or neither."""
+    better = (claims["difference"] < 0) == claims["metric"].map(good)
+    sure = claims["p"] < 1 - confidence
+    return np.where(sure, np.where(better, BETTER, WORSE), "")
 
 
 def decided(paired: pd.DataFrame, good: dict[str, bool], confidence: float) -> pd.DataFrame:
@@ -360,36 +379,109 @@ def beside_reported(table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFram
     return both
 
 
-def ablated(project: Project, known: Known) -> tuple[pd.DataFrame, pd.DataFrame]:
+def read_study(project: Project) -> Study:
+    """The scores of the ablation study by backbone and variant, with a column `seed`."""
+    return {
+        (backbone, variant): results.read_ablation(results.ablation_path(backbone, variant))
+        for backbone, variants in project.params.ablation.items()
+        for variant in variants
+    }
+
+
+def each_seed(study: Study, averaged: Sequence[str]) -> Seeds:
+    """The scores of the study by backbone and variant, and seed, see statistics.matrix."""
+    return {
+        place: {int(seed): matrix(own, averaged) for seed, own in scores.groupby("seed")}
+        for place, scores in study.items()
+    }
+
+
+def ablated(
+    study: Study, seeds: Seeds, known: Known, confidence: float
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The ablation study: the long form over seeds, and the means of every seed.
 
     The first has intervals over seeds; its marks are of the scores of images, averaged over seeds.
+
+    Args:
+        study: its scores.
+        seeds: the same, see `each_seed`.
+        known: the measures.
+        confidence: of intervals and tests.
     """
-    params, names = project.params, averaged(known)
-    parts, seeds, whole = [], [], []
-    for backbone, variant in ((b, v) for b in params.ablation for v in params.ablation[b]):
-        scores = results.read_ablation(results.ablation_path(backbone, variant))
-        name = {"backbone": scores["backbone"].iloc[0], "explainer": scores["explainer"].iloc[0]}
-        tables = {int(seed): matrix(own, names) for seed, own in scores.groupby("seed")}
-        parts.append(over_seeds(tables, params.tables.confidence).assign(**name))
+    if not study:
+        return pd.DataFrame(columns=LONG_COLUMNS), pd.DataFrame(columns=SEED_COLUMNS)
+    parts, means_of_seeds, whole = [], [], []
+    for (backbone, variant), tables in seeds.items():
+        name = {"backbone": backbone, "explainer": variant}
+        parts.append(over_seeds(tables, confidence).assign(**name))
         for seed, table in tables.items():
             mean = table.mean().rename("value").reset_index()
-            seeds.append(mean.assign(seed=seed, **name))
+            means_of_seeds.append(mean.assign(seed=seed, **name))
         columns = [column for column in results.SCORE_COLUMNS if column != "value"]
-        groups = scores.groupby(columns, dropna=False, sort=False)["value"]
+        groups = study[backbone, variant].groupby(columns, dropna=False, sort=False)["value"]
         whole.append(groups.mean().reset_index()[results.SCORE_COLUMNS])
-    if not parts:
-        columns = ["backbone", "explainer", "seed", *KEY[2:], "value"]
-        return pd.DataFrame(columns=LONG_COLUMNS), pd.DataFrame(columns=columns)
     refuse_mixture(whole)
     long = within_bounds(pd.concat(parts, ignore_index=True), known)
     good = {name: measure_of(name, known).higher_is_better for name in long["metric"].unique()}
-    confidence = params.tables.confidence
-    marks = by_backbone(matrices(whole, names), lambda t: against_best(t, good, confidence))
+    over = matrices(whole, averaged(known))
+    marks = by_backbone(over, lambda t: against_best(t, good, confidence))
     long = long.merge(marks, on=KEY, how="left", validate="one_to_one")[LONG_COLUMNS]
-    return long, pd.concat(seeds, ignore_index=True)[
-        ["backbone", "explainer", "seed", *KEY[2:], "value"]
-    ]
+    return long, pd.concat(means_of_seeds, ignore_index=True)[SEED_COLUMNS]
+
+
+def answers(project: Project, seeds: Seeds, confidence: float) -> pd.DataFrame:
+    """What each variant of the study changes: its value minus the baseline's, seed by seed.
+
+    Returns:
+        KEY, value, low, high (Student's interval over the seeds) and n (the number of these).
+    """
+    parts = [pd.DataFrame(columns=[*KEY, "value", "low", "high", "n"])]
+    for backbone, variants in project.params.ablation.items():
+        (baseline,) = [name for name, v in variants.items() if v.question is None]
+        base = seeds[backbone, baseline]
+        for name in variants:
+            if name != baseline:
+                changes = {seed: own - base[seed] for seed, own in seeds[backbone, name].items()}
+                found = over_seeds(changes, confidence)
+                parts.append(found.assign(backbone=backbone, explainer=name))
+    return pd.concat(parts[1:] or parts, ignore_index=True)[[*parts[0].columns]]
+
+
+def claims_of_seeds(
+    project: Project, seeds: Seeds, apart: Matrices, good: dict[str, bool], confidence: float
+) -> pd.DataFrame:
+    """The main claims again, with the first explainer as every seed of the study trained it.
+
+    Only where the study trains the first explainer of a backbone by its own recipe.
+
+    Args:
+        project: its cells.
+        seeds: the scores of the study.
+        apart: those of the explainers.
+        good: the good direction of each measure.
+        confidence: one minus the level of the tests.
+
+    Returns:
+        SEED_COLUMNS, value that of the first explainer with this seed, and against_main: whether
+        the other one, `explainer`, is `better` or `worse`, or neither is told (empty).
+    """
+    parts = [pd.DataFrame(columns=[*SEED_COLUMNS, "against_main"])]
+    for backbone, block in apart.items():
+        first, *others = block
+        variant = project.studied_cells().get((backbone, first), "")
+        for seed, own in seeds.get((backbone, variant), {}).items() if others else ():
+            scored = own.columns.get_level_values("metric").unique()
+            tables = {
+                name: block[name].loc[:, block[name].columns.isin(scored, level="metric")]
+                for name in others
+            }
+            claims = against_first({first: own} | tables)
+            mean = own.mean().rename("value").reset_index()
+            claims = claims.merge(mean, on=["metric", "level"], how="left")
+            said = told(claims, good, confidence)
+            parts.append(claims.assign(backbone=backbone, seed=seed, against_main=said))
+    return pd.concat(parts[1:] or parts, ignore_index=True)[[*parts[0].columns]]
 
 
 def within_bounds(table: pd.DataFrame, known: Known) -> pd.DataFrame:

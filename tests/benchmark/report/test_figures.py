@@ -268,8 +268,9 @@ def test_no_figure_shows_seconds_where_there_are_none(
 @pytest.mark.parametrize(
     ("metrics", "drawn"),
     [
-        (("average_drop", "increase_in_confidence"), {"confidence"}),
+        (("average_drop", "increase_in_confidence"), {"confidence", "quality_runtime"}),
         (("road_morf", "road_lerf"), {"road"}),
+        (("road_morf", "road_lerf", "road_morf_mean"), {"road", "quality_runtime"}),
         (("average_gain",), set()),
     ],
 )
@@ -291,8 +292,10 @@ def test_what_was_not_measured_is_not_drawn(
     for name in ("ablation", "ablation_seeds"):
         results.write_csv(results.TABLES / f"{name}.csv", pd.DataFrame(columns=["backbone"]))
     results.write_json(results.RUNTIME / "medians.json", {"net": MEDIANS})
-    every = {one.name for one in figures.drawings(project, known)}
-    assert every == {f"net_{name}" for name in drawn | {"randomisation", "heat_maps"}}
+    every = {one.name: one for one in figures.drawings(project, known)}
+    assert set(every) == {f"net_{name}" for name in drawn | {"randomisation", "heat_maps"}}
+    if "quality_runtime" in drawn:
+        assert len(every["net_quality_runtime"].draw().axes) == 1
 
 
 def test_explainers_without_seconds_have_no_point(known: Known) -> None:

@@ -49,6 +49,10 @@ def scores(explainer: str, values: np.ndarray, weights: str = "abc") -> pd.DataF
     return table[results.SCORE_COLUMNS]
 
 
+NO_SEEDS = pd.DataFrame(columns=[*summaries.SEED_COLUMNS, "against_main"])
+"""What there is without a study of the first explainer."""
+
+
 def test_means_are_exact_and_intervals_are_the_normal_ones() -> None:
     values = np.random.default_rng(0).normal(50, 10, 400)
     settings = Tables(resamples=4000, confidence=0.95)
@@ -286,7 +290,8 @@ def test_claims_name_who_is_better_worse_and_not_told_apart(known: Known) -> Non
     table = long_form(known, {**cells, "again": values + 9})
     same = pd.DataFrame({"explainer": ["again"], "same_as": ["worse"]})
     labels = {"main": "Main", "worse": "W", "same": "S", "b": "B", "again": "A"}
-    text = printed.describe_claims({"comparison": table, "alike": same}, known, labels)
+    own = {"comparison": table, "alike": same, "seed_claims": NO_SEEDS}
+    text = printed.describe_claims(own, known, labels)
     first, raised, second, *_ = text.splitlines()
     value = f"{values.mean():.1f}"
     said = f"- AD 100 %: Main {value}. Better than it: B. Worse: W = A. Not told apart: S."
@@ -355,6 +360,7 @@ def test_a_single_explainer_has_no_pairs_and_claims_nothing(known: Known) -> Non
     count = summaries.decided(pairs, {}, 0.95)
     assert printed.decided_table(count, known, "A").empty
     long = {"comparison": compared(cells, known), "alike": summaries.alike(cells)}
+    long["seed_claims"] = NO_SEEDS
     text = printed.describe_claims(long, known, {"a": "A"})
     assert "Better than it: none. Worse: none. Not told apart: none." in text
 
@@ -513,7 +519,9 @@ def test_ablation_is_over_seeds(
     for name, shift in (("baseline", 0.0), ("other", 20.0)):
         parts = [variant(name, seed, values + shift + 3 * seed) for seed in range(3)]
         results.write_csv(results.ablation_path("net", name), pd.concat(parts))
-    long, seeds = summaries.ablated(project, known)
+    study = summaries.read_study(project)
+    by_seed = summaries.each_seed(study, measures.averaged(known))
+    long, seeds = summaries.ablated(study, by_seed, known, 0.95)
     row = long[(long["metric"] == "average_drop") & (long["level"] == 50)].set_index("explainer")
     assert row["value"].to_dict() == pytest.approx({"baseline": 53, "other": 73})
     half = 4.30265 * 3 / 3**0.5  # Student's t of two degrees of freedom, standard deviation 3
@@ -524,8 +532,90 @@ def test_ablation_is_over_seeds(
     assert own[own["explainer"] == "baseline"]["value"].tolist() == pytest.approx([50, 53, 56])
 
 
+def test_answers_are_differences_from_the_baseline_seed_by_seed(
+    settings: params.Params, known: Known
+) -> None:
+    """The interval is of the differences: what both have of a seed does not widen it."""
+    variants = {
+        "worse": params.Variant(label="Worse", question="layers"),
+        "baseline": params.Variant(label="T-TAME"),
+        "same": params.Variant(label="Same", question="loss"),
+    }
+    project = Project(settings.model_copy(update={"ablation": {"net": variants}}))
+    values = np.linspace(40, 60, 12)
+    shifts = {"baseline": (0, 10, 20), "worse": (4, 15, 26), "same": (-1, 10, 21)}
+    seeds = {
+        ("net", name): {
+            seed: summaries.matrix(scores(name, values + shift)) for seed, shift in enumerate(own)
+        }
+        for name, own in shifts.items()
+    }
+    table = summaries.answers(project, seeds, 0.95)
+    row = table[(table["metric"] == "average_drop") & (table["level"] == 50)].set_index("explainer")
+    half = 4.30265 * 1 / 3**0.5  # Student's t of two degrees of freedom, standard deviation 1
+    assert row.loc["worse", ["value", "low", "high", "n"]].tolist() == pytest.approx(
+        [5, 5 - half, 5 + half, 3], rel=1e-4
+    )
+    assert row.loc["same", ["value", "low", "high"]].tolist() == pytest.approx(
+        [0, -half, half], rel=1e-4, abs=1e-9
+    )
+    lines = printed.describe_answers(table, known, variants).splitlines()
+    assert [line.split(". ")[0] for line in lines] == [
+        "- layers: Worse, 3 seeds",
+        "- loss: Same, 3 seeds",
+    ]
+    told, others = lines[0].split(" Not told: ")
+    assert "Worse: AD 100 % (+5.0, +2.5 to +7.5), AD 50 % (+5.0, +2.5 to +7.5)" in told
+    assert "Better: IC 100 % (+5.0, +2.5 to +7.5), IC 50 % (+5.0, +2.5 to +7.5)." in told
+    assert others == "nothing."
+    assert "Better: nothing. Worse: nothing. Not told: AD 100 % (+0.0, -2.5 to +2.5)" in lines[1]
+
+
+def test_claims_of_seeds_are_those_of_the_first_explainer_trained_anew(
+    settings: params.Params, known: Known
+) -> None:
+    """A variant of another recipe than the explainer's own claims nothing."""
+    own = params.Ablate(seeds=2, scored=9, **settings.train.model_dump())
+    same = settings.model_copy(update={"ablate": own})
+    rng = np.random.default_rng(0)
+    values = rng.normal(30, 5, 24)
+    cells = {"ttame": values, "worse": values + 9, "once": values - 2}
+    apart = {"efficientnet_lite0": {n: summaries.matrix(scores(n, v)) for n, v in cells.items()}}
+    trained = {0: values, 1: values - 4}
+    seeds = {
+        ("efficientnet_lite0", "baseline"): {
+            seed: summaries.matrix(scores("baseline", v)) for seed, v in trained.items()
+        }
+    }
+    good = {"average_drop": False, "increase_in_confidence": True}
+    table = summaries.claims_of_seeds(Project(same), seeds, apart, good, 0.95)
+    drops = table[(table["metric"] == "average_drop") & (table["level"] == 50)]
+    found = drops.set_index(["explainer", "seed"])["against_main"].to_dict()
+    better, worse = printed.BETTER, printed.WORSE
+    assert found == {
+        ("worse", 0): worse, ("worse", 1): worse, ("once", 0): better, ("once", 1): worse,
+    }  # fmt: skip
+    values_of = drops.drop_duplicates("seed").set_index("seed")["value"]
+    assert values_of.to_dict() == pytest.approx({0: values.mean(), 1: values.mean() - 4})
+    labels = {"ttame": "T-TAME", "worse": "W", "once": "O"}
+    (column, *_) = printed.columns(table, ["average_drop"], known)[1:]
+    said = printed.describe_seeds(column, column.of(table), labels)
+    ends = f"({values.mean() - 4:.1f} to {values.mean():.1f})"
+    assert said == (
+        f" With each of 2 training seeds {ends}: better than it with any: O; worse with all: W; "
+        "worse with some: O."
+    )
+    other = same.model_copy(update={"ablate": own.model_copy(update={"max_lr": 0.1})})
+    assert summaries.claims_of_seeds(Project(other), seeds, apart, good, 0.95).empty
+    assert printed.describe_seeds(column, column.of(table).iloc[:0], labels) == ""
+
+
 def test_without_a_study_its_tables_are_empty(settings: params.Params, known: Known) -> None:
-    long, seeds = summaries.ablated(Project(settings.model_copy(update={"ablation": {}})), known)
+    project = Project(settings.model_copy(update={"ablation": {}}))
+    assert summaries.read_study(project) == {}
+    long, seeds = summaries.ablated({}, {}, known, 0.95)
+    assert summaries.answers(project, {}, 0.95).empty
+    assert summaries.claims_of_seeds(project, {}, {}, {}, 0.95).empty
     assert (len(long), len(seeds)) == (0, 0)
     assert {"backbone", "explainer", "metric", "level", "value"} <= {*long.columns} & {
         *seeds.columns
