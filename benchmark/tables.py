@@ -57,8 +57,9 @@ def print_all(project: Project, long: "dict[str, pd.DataFrame]", known: Any) -> 
         own = {name: table[table["backbone"] == backbone] for name, table in long.items()}
         folder, variants = results.TABLES / str(backbone), project.marked_variants(str(backbone))
         results.write_text(folder / "claims.md", describe_claims(own, known, labels))
-        said = describe_answers(own["answers"], known, variants)
-        results.write_text(folder / "answers.md", said)
+        if variants:
+            said = describe_answers(own["answers"], known, variants)
+            results.write_text(folder / "answers.md", said)
         found = printed_tables(own, known, labels, variants, project.params.tables.short)
         for name, caption in CAPTIONS.items():
             if name in found and len(found[name]):

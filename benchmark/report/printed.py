@@ -199,8 +199,6 @@ def describe_seeds(c: Column, claims: pd.DataFrame, labels: dict[str, str]) -> s
 def describe_answers(table: pd.DataFrame, known: Known, variants: dict[str, Variant]) -> str:
     """What the variants of the study change, a line a variant, as Markdown.
 
-    A difference is told where its interval over the seeds leaves out zero.
-
     Args:
         table: of summaries.answers, of one backbone.
         known: the measures.
@@ -212,11 +210,9 @@ def describe_answers(table: pd.DataFrame, known: Known, variants: dict[str, Vari
         groups: dict[str, list[str]] = {BETTER: [], WORSE: [], "": []}
         for c in shown:
             row = c.of(own).iloc[0]
-            better = (row["value"] > 0) == c.higher_is_better
-            told = row["low"] > 0 or row["high"] < 0
             value, low, high = (signed(row[name]) for name in ("value", "low", "high"))
             text = f"{c.label} ({value}, {low} to {high})"
-            groups[(BETTER if better else WORSE) if told else ""].append(text)
+            groups[row["told"]].append(text)
         variant, seeds = variants[str(name)], int(own["n"].iloc[0])
         texts = [", ".join(found) or "nothing" for found in groups.values()]
         lines.append(

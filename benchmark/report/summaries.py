@@ -106,7 +106,7 @@ def long_forms(project: Project, known: Known) -> dict[str, pd.DataFrame]:
         "training": validation_curves(project),
         "ablation": variants,
         "ablation_seeds": of_seeds,
-        "answers": answers(project, seeds, confidence),
+        "answers": answers(project, seeds, good, confidence),
         "seed_claims": claims_of_seeds(project, seeds, apart, good, confidence),
     }
 
@@ -430,21 +430,37 @@ def ablated(
     return long, pd.concat(means_of_seeds, ignore_index=True)[SEED_COLUMNS]
 
 
-def answers(project: Project, seeds: Seeds, confidence: float) -> pd.DataFrame:
+def answers(
+    project: Project, seeds: Seeds, good: dict[str, bool], confidence: float
+) -> pd.DataFrame:
     """What each variant of the study changes: its value minus the baseline's, seed by seed.
 
+    Args:
+        project: its variants.
+        seeds: the scores of the study.
+        good: the good direction of each measure.
+        confidence: of the intervals, and one minus the level of the tests.
+
     Returns:
-        KEY, value, low, high (Student's interval over the seeds) and n (the number of these).
+        KEY, value, low, high (Student's interval over the seeds), n (the number of these) and told:
+        `better` or `worse` where both the seeds and the images say so, that is the interval leaves
+        out zero and the signed-rank test of the images' means over seeds, Holm-corrected over the
+        variants of the backbone, tells the variant from the baseline; else empty.
     """
-    parts = [pd.DataFrame(columns=[*KEY, "value", "low", "high", "n"])]
+    parts = [pd.DataFrame(columns=[*KEY, "value", "low", "high", "n", "told"])]
     for backbone, variants in project.params.ablation.items():
-        (baseline,) = [name for name, v in variants.items() if v.question is None]
-        base = seeds[backbone, baseline]
-        for name in variants:
-            if name != baseline:
-                changes = {seed: own - base[seed] for seed, own in seeds[backbone, name].items()}
-                found = over_seeds(changes, confidence)
-                parts.append(found.assign(backbone=backbone, explainer=name))
+        names = sorted(variants, key=lambda name: variants[name].question is not None)
+        tables = {name: seeds[backbone, name] for name in names}
+        base = tables[names[0]]
+        means = {name: pd.concat(own).groupby(level=1).mean() for name, own in tables.items()}
+        tests = against_first(means)
+        said = tests.assign(told=told(tests, good, confidence)).drop(columns=["n"])
+        for name in names[1:]:
+            changes = {seed: own - base[seed] for seed, own in tables[name].items()}
+            found = over_seeds(changes, confidence).assign(backbone=backbone, explainer=name)
+            found = found.merge(said, on=["explainer", "metric", "level"], validate="one_to_one")
+            sure = (found["low"] > 0) | (found["high"] < 0)
+            parts.append(found.assign(told=found["told"].where(sure, "")))
     return pd.concat(parts[1:] or parts, ignore_index=True)[[*parts[0].columns]]
 
 

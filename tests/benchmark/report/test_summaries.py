@@ -535,22 +535,29 @@ def test_ablation_is_over_seeds(
 def test_answers_are_differences_from_the_baseline_seed_by_seed(
     settings: params.Params, known: Known
 ) -> None:
-    """The interval is of the differences: what both have of a seed does not widen it."""
+    """The interval is of the differences: what both have of a seed does not widen it.
+
+    Seeds that agree to the last digit tell nothing of a change of one image.
+    """
     variants = {
         "worse": params.Variant(label="Worse", question="layers"),
         "baseline": params.Variant(label="T-TAME"),
         "same": params.Variant(label="Same", question="loss"),
+        "one_image": params.Variant(label="One image", question="loss"),
     }
     project = Project(settings.model_copy(update={"ablation": {"net": variants}}))
     values = np.linspace(40, 60, 12)
+    one = np.eye(12)[0] * 12
     shifts = {"baseline": (0, 10, 20), "worse": (4, 15, 26), "same": (-1, 10, 21)}
+    shifts["one_image"] = (one, 10 + one, 20 + one)
     seeds = {
         ("net", name): {
             seed: summaries.matrix(scores(name, values + shift)) for seed, shift in enumerate(own)
         }
         for name, own in shifts.items()
     }
-    table = summaries.answers(project, seeds, 0.95)
+    good = {"average_drop": False, "increase_in_confidence": True}
+    table = summaries.answers(project, seeds, dict.fromkeys(LEVELS, False) | good, 0.95)
     row = table[(table["metric"] == "average_drop") & (table["level"] == 50)].set_index("explainer")
     half = 4.30265 * 1 / 3**0.5  # Student's t of two degrees of freedom, standard deviation 1
     assert row.loc["worse", ["value", "low", "high", "n"]].tolist() == pytest.approx(
@@ -559,10 +566,13 @@ def test_answers_are_differences_from_the_baseline_seed_by_seed(
     assert row.loc["same", ["value", "low", "high"]].tolist() == pytest.approx(
         [0, -half, half], rel=1e-4, abs=1e-9
     )
+    assert row.loc["one_image", ["value", "low", "high"]].tolist() == pytest.approx([1, 1, 1])
+    assert row["told"].to_dict() == {"worse": printed.WORSE, "same": "", "one_image": ""}
     lines = printed.describe_answers(table, known, variants).splitlines()
     assert [line.split(". ")[0] for line in lines] == [
         "- layers: Worse, 3 seeds",
         "- loss: Same, 3 seeds",
+        "- loss: One image, 3 seeds",
     ]
     told, others = lines[0].split(" Not told: ")
     assert "Worse: AD 100 % (+5.0, +2.5 to +7.5), AD 50 % (+5.0, +2.5 to +7.5)" in told
@@ -614,7 +624,7 @@ def test_without_a_study_its_tables_are_empty(settings: params.Params, known: Kn
     project = Project(settings.model_copy(update={"ablation": {}}))
     assert summaries.read_study(project) == {}
     long, seeds = summaries.ablated({}, {}, known, 0.95)
-    assert summaries.answers(project, {}, 0.95).empty
+    assert summaries.answers(project, {}, {}, 0.95).empty
     assert summaries.claims_of_seeds(project, {}, {}, {}, 0.95).empty
     assert (len(long), len(seeds)) == (0, 0)
     assert {"backbone", "explainer", "metric", "level", "value"} <= {*long.columns} & {
