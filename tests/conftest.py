@@ -47,13 +47,24 @@ impute(torch.rand(1, 3, 16, 16), torch.rand(1, 2, 16, 16) > 0.5)
 """
 
 
+COMPILING = pytest.StashKey[subprocess.Popen[bytes]]()
+"""The process that compiles numba's functions."""
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Compile numba's functions once, before several workers would all compile them."""
+    """Compile numba's functions once, where several workers would all compile them."""
     if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
         source = ROOT / "metrics" / "imputation" / "cpu.py"
         kept = list((source.parent / "__pycache__").glob("cpu.*.nbi"))
         if not kept or min(p.stat().st_mtime for p in kept) < source.stat().st_mtime:
-            subprocess.run([sys.executable, "-c", WARM], cwd=ROOT, check=False)
+            config.stash[COMPILING] = subprocess.Popen([sys.executable, "-c", WARM], cwd=ROOT)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Let the workers collect meanwhile; their tests start when all is compiled."""
+    if COMPILING in session.config.stash:
+        session.config.stash[COMPILING].wait()
 
 
 @pytest.fixture(scope="session", autouse=True)

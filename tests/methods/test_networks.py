@@ -13,6 +13,9 @@ import methods
 from benchmark.core.params import Params
 from methods import Backbone, _networks, build_backbone, build_network, wrap_network
 
+pytestmark = pytest.mark.xdist_group("networks")
+"""One worker builds the networks of the paper, once."""
+
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import shared_work
 import torch
 from conftest import MakeSplit, tiny_cnn
 from safetensors.torch import load_file
@@ -15,23 +16,20 @@ from torch import nn
 
 from benchmark.core import processes, results
 from benchmark.core.store import Key, Unfinished
-from benchmark.engine import parallel, training
+from benchmark.engine import parallel, scoring, training
 from benchmark.engine.recipe import Recipe
 from methods import Backbone
 from methods.ttame import TTAME
 
 ROOT = Path(__file__).parents[3]
-SCRIPT = Path(__file__).parent / "shared_work.py"
 
 
-def work(folder: Path, out: str, count: int) -> None:
-    """Run the script in `count` processes."""
-    launch = [sys.executable]
-    if count > 1:
-        launch += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+def work_in_two(folder: Path, out: str) -> None:
+    """Run the script in two processes."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     done = subprocess.run(
-        [*launch, str(SCRIPT), out],
+        [*launch, shared_work.__file__, out],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": paths},
         capture_output=True,
@@ -49,8 +47,9 @@ def test_two_processes_do_the_work_of_one(
         split = make_split(name, images)
         results.write_tensors(results.split_path(name), split.tensors)
         results.write_csv(results.split_table_path(name), split.table)
-    work(tmp_path, "one", 1)
-    work(tmp_path, "two", 2)
+    monkeypatch.setattr(scoring, "PERTURBED", shared_work.PERTURBED)
+    shared_work.main(tmp_path / "one")
+    work_in_two(tmp_path, "two")
     assert not list((tmp_path / "work").iterdir())
     one, two = (load_file(tmp_path / out / "state.safetensors") for out in ("one", "two"))
     untrained = TTAME(tiny_cnn()).attention.state_dict()

@@ -1,4 +1,4 @@
-"""Train, explain and score on a tiny CNN; started by torchrun, or alone. Rank 0 saves what came."""
+"""Train, explain and score on a tiny CNN, alone or started by torchrun. Rank 0 saves what came."""
 
 import sys
 from pathlib import Path
@@ -19,6 +19,8 @@ from metrics.confidence import Confidence
 from metrics.road import ROAD
 
 RECIPE = Recipe(epochs=2, batch_size=8, max_lr=0.05, momentum=0.9, weight_decay=5e-4)
+PERTURBED = 16
+"""Perturbed images held at a time, so few that two processes have several blocks to share."""
 
 
 def main(out: Path) -> None:
@@ -40,7 +42,6 @@ def main(out: Path) -> None:
         work.forget()
     views = [scoring.View("corrected", [Confidence([50]), ROAD([30])], maps["gradcam"])]
     views.append(scoring.View("reference", [Confidence([50])], maps["gradcam"][:9]))
-    scoring.PERTURBED = 16  # several blocks for two processes to share
     work = Unfinished("evaluate", Key("", ""))
     tables = scoring.score(views, backbone, split, work, seed=0, batch_size=32)
     work.forget()
@@ -54,5 +55,6 @@ def main(out: Path) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    scoring.PERTURBED = PERTURBED
     with processes.joined():
         main(Path(sys.argv[1]))
