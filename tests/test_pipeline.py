@@ -63,7 +63,7 @@ def small() -> dict[str, Any]:
     raw["ablate"]["seeds"] = 2
     study = raw["ablation"][CNN]
     raw["ablation"] = {CNN: {name: study[name] for name in ("baseline", "one_layer")}}
-    raw["runtime"] = {"batch": 1, "rounds": 1, "seconds": 0, "warmup": 1}
+    raw["runtime"] = {"batch": 2, "rounds": 1, "seconds": 0, "warmup": 1}
     raw["evaluate"] |= {"batch_size": 4, "delta_images": 3}
     raw["explain"]["batch_size"] = 2
     raw["randomise"] = {"images": 2, "layers": [10, 100], "seed_images": 3}
@@ -236,7 +236,7 @@ def test_more_images_compute_the_new_ones_and_fewer_none(
     road = table["metric"].str.startswith("road")
     assert set(table[road]["image"]) == set(ids[:3])
     assert set(table[~road]["image"]) == set(ids)
-    for last in (tables, page):
+    for last in (tables, plots, page):
         last.main(few)
     printed = [p for p in results.TABLES.rglob("*.md") if "nan" in p.read_text()]
     assert printed == []

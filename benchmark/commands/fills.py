@@ -13,12 +13,12 @@ from benchmark.core import results
 from benchmark.core.cells import Project
 from benchmark.core.params import Cell, Params
 from benchmark.core.stage import run
-from benchmark.core.store import Unfinished
+from benchmark.core.store import Shelf, Unfinished
 from benchmark.report.measures import Known, known_measures, measure_of
 from benchmark.report.printed import CONFIDENCE, columns
 from benchmark.report.rendering import Entry, write
 from benchmark.report.statistics import against_first, matrix, means
-from benchmark.report.summaries import told
+from benchmark.report.summaries import refuse_mixture, told
 
 if TYPE_CHECKING:
     from benchmark.data.splits import Split
@@ -36,7 +36,7 @@ def main(params: Params) -> None:
     """Write a table a backbone, a row an explainer and fill, and print it.
 
     Raises:
-        ValueError: the parameters do not score by METRIC.
+        ValueError: the parameters do not score by METRIC, or the stored scores are of others.
     """
     from benchmark.data.splits import read_split
     from benchmark.engine.devices import device
@@ -49,31 +49,25 @@ def main(params: Params) -> None:
         )
     project = Project(params)
     known = known_measures(project.catalogue)
-    split = read_split(results.SPLITS, "evaluation").first(min(IMAGES, params.images.evaluation))
+    images = read_split(results.SPLITS, "evaluation")
+    works: list[Unfinished] = []
     for backbone, spec in params.backbones.items():
-        network = build_backbone(backbone, device=device(), **spec.spec)
-        works: list[Unfinished] = []
-        rows: list[dict[str, str | Entry]] = []
-        for cell in project.cells(backbone):
-            fills = fills_of(cell)
-            if not fills:
-                continue
-            stored = results.read_scores(results.scores_path(backbone, cell.explainer))
-            tables = {fills[0]: matrix(of_first(stored, split))}
-            for fill in fills[1:]:
-                changed = cell.model_copy(update={"settings": cell.settings | {"fill": fill}})
-                scores = score_with(project, changed, network, split, works)
-                tables[fill] = matrix(scores)
-            rows += compare(project.facts(cell.explainer).label, tables, known, params)
-        if not rows:
+        cells = [cell for cell in project.cells(backbone) if fills_of(cell, params.mode)]
+        if not cells:
             continue
+        network = build_backbone(backbone, device=device(), **spec.spec)
+        rows: list[dict[str, str | Entry]] = []
+        for cell in cells:
+            split = images.first(min(IMAGES, project.images_of(cell, METRIC)))
+            scores = score(project, cell, network, split, works)
+            rows += compare(project.facts(cell.explainer).label, scores, known, params)
         write(FILLS / backbone, pd.DataFrame(rows))
-        for work in works:
-            work.forget()
         print(backbone, (FILLS / f"{backbone}.md").read_text(), sep="\n\n")
+    for work in works:
+        work.forget()
 
 
-def fills_of(cell: Cell) -> list[str]:
+def fills_of(cell: Cell, mode: str) -> list[str]:
     """The fills that an explainer knows, the one that it is scored with first; empty if none."""
     import methods
 
@@ -81,60 +75,97 @@ def fills_of(cell: Cell) -> list[str]:
     fill = signature.parameters.get("fill")
     if fill is None:
         return []
-    own = cell.settings.get("fill", fill.default)
+    own = cell.settings_in(mode).get("fill", fill.default)
     return [own, *(other for other in get_args(fill.annotation) if other != own)]
 
 
-def of_first(scores: pd.DataFrame, split: "Split") -> pd.DataFrame:
-    """The rows of METRIC's measures, of the images of a split."""
-    shown = [name for part in CONFIDENCE for name in part.split("+")]
-    return scores[scores["metric"].isin(shown) & scores["image"].isin(split.ids)]
-
-
-def score_with(
+def score(
     project: Project,
     cell: Cell,
     network: "Backbone",
     split: "Split",
     works: list[Unfinished],
+) -> dict[str, pd.DataFrame]:
+    """The scores of the images of a split by fill, those that are stored first.
+
+    Args:
+        project: of the cell.
+        cell: of an explainer that masks.
+        network: its backbone.
+        split: the images.
+        works: what is unfinished is added here.
+
+    Raises:
+        ValueError: the stored scores are not of these parameters, weights and images.
+    """
+    mode = project.params.mode
+    own, *others = fills_of(cell, mode)
+    made = {results.MAPS: project.maps(cell), results.SCORES: project.scores(cell, METRIC)}
+    for folder, result in made.items():
+        if why := Shelf(folder / cell.backbone).why(result):
+            raise ValueError(
+                f"{folder.name} of {cell.name} are due ({', '.join(why)}): expected those of "
+                "these parameters, run `dvc repro`"
+            )
+    stored = results.read_scores(results.scores_path(cell.backbone, cell.explainer))
+    found = {own: stored[stored["image"].isin(split.ids)]}
+    for fill in others:
+        update = {"settings": cell.settings_in(mode) | {"fill": fill}, "reference": {}}
+        changed = cell.model_copy(update=update)
+        found[fill] = score_anew(project, changed, fill, network, split, works)
+    refuse_mixture(list(found.values()))
+    return found
+
+
+def score_anew(
+    project: Project,
+    cell: Cell,
+    fill: str,
+    network: "Backbone",
+    split: "Split",
+    works: list[Unfinished],
 ) -> pd.DataFrame:
-    """Explain the images of a split, and score the maps; what is unfinished is added to `works`."""
+    """Explain with a fill and score the maps, as the stages do; for the arguments see `score`."""
     from benchmark.engine import explaining, scoring
 
     params, n = project.params, len(split)
     keys = project.explain_key(cell, params.mode, n), project.scores_key(cell, METRIC, n)
-    works.append(Unfinished(f"fills {cell.name} {cell.settings['fill']}", *keys))
+    work = Unfinished(f"fills {cell.name} {fill}", *keys)
+    works.append(work)
     settings = cell.settings_in(params.mode)
     explainer = explaining.assemble(cell.load or cell.explainer, network, settings)
-    pieces = explaining.explain(explainer, split, works[-1], **project.explain_settings(cell))
+    pieces = explaining.explain(explainer, split, work, **project.explain_settings(cell))
     maps = explaining.joined_maps(pieces)
     suite = {METRIC: (params.evaluate.metrics[METRIC].settings, n)}
     views = scoring.views_of(suite, params.mode, network, maps, trained=False)
     size = params.evaluate.batch_size
-    (found,) = scoring.score(views, network, split, works[-1], seed=params.seed, batch_size=size)
-    return of_first(found, split)
+    (scores,) = scoring.score(views, network, split, work, seed=params.seed, batch_size=size)
+    path = work.path("scores.csv")
+    results.write_scores(path, scoring.in_order(scores), cell.backbone, cell.explainer)
+    return results.read_scores(path)
 
 
 def compare(
-    label: str, tables: dict[str, pd.DataFrame], known: Known, params: Params
+    label: str, scores: dict[str, pd.DataFrame], known: Known, params: Params
 ) -> list[dict[str, str | Entry]]:
     """A row a fill.
 
     Args:
         label: of the explainer.
-        tables: the scores by fill, that of the parameters first, see statistics.matrix.
+        scores: by fill, those of the parameters first.
         known: the measures.
         params: for intervals and tests.
     """
-    own, *_ = tables
+    shown = [name for part in CONFIDENCE for name in part.split("+")]
+    tables = {fill: matrix(own[own["metric"].isin(shown)]) for fill, own in scores.items()}
     claims = against_first(tables)
-    good = {name: measure_of(name, known).higher_is_better for name in claims["metric"].unique()}
+    good = {name: measure_of(name, known).higher_is_better for name in shown}
     claims["claim"] = told(claims, good, params.tables.confidence)
     rows = []
-    for fill, table in tables.items():
+    for place, (fill, table) in enumerate(tables.items()):
         long = means(table, params.tables, params.seed)
-        where = " (in the tables)" if fill == own else ""
-        row: dict[str, str | Entry] = {"Explainer": label, "Fill": fill + where}
+        name = fill if place else f"{fill} (in the tables)"
+        row: dict[str, str | Entry] = {"Explainer": label, "Fill": name, "n": str(len(table))}
         for column in columns(long, CONFIDENCE, known):
             mean = column.of(long).iloc[0]
             interval = f"{column.end(mean['low'])}–{column.end(mean['high'])}"

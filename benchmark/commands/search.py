@@ -58,12 +58,12 @@ def main(params: Params) -> None:
 
     project = Project(params)
     splits = read_training(results.SPLITS), read_split(results.SPLITS, "validation")
+    works: list[Unfinished] = []
     for backbone in params.backbones:
         cells = [cell for cell in project.trained(backbone) if cell.checkpoint is None]
         if not cells:
             continue
         network = build_backbone(backbone, device=device(), **params.backbones[backbone].spec)
-        works: list[Unfinished] = []
         rows: list[dict[str, Any]] = []
         for cell in cells:
             key = key_of(project, cell)
@@ -72,9 +72,9 @@ def main(params: Params) -> None:
             label = project.facts(cell.explainer).label
             rows.append({"Explainer": label} | entries(reached))
         write(SEARCH / backbone, pd.DataFrame(rows))
-        for work in works:
-            work.forget()
         print(backbone, (SEARCH / f"{backbone}.md").read_text(), sep="\n\n")
+    for work in works:
+        work.forget()
 
 
 def key_of(project: Project, cell: Cell) -> Key:

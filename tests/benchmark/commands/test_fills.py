@@ -9,115 +9,150 @@ import pytest
 from conftest import MakeSplit, tiny_cnn
 
 import methods
+from benchmark import evaluate, explain
 from benchmark.commands import fills
 from benchmark.core import results
 from benchmark.core.cells import Project
-from benchmark.core.params import Params
+from benchmark.core.params import Backbone, Explainer, Params, Scored
 from benchmark.core.store import WORK
-from benchmark.data import splits
+from benchmark.data.splits import read_split
 from benchmark.engine import explaining
 
-ROOT = Path(__file__).parents[3]
-NET, IMAGES = "efficientnet_lite0", 8
-MASKING = {"rise": {"masks": 4, "cells": 2}, "lime": {"samples": 8, "segments": 4}, "gradcam": {}}
-
-RISE_FILLS = ["mean", "black", "white"]
-LIME_FILLS = ["segment", "mean", "black", "white"]
-
-
-@pytest.fixture
-def few(settings: Params) -> Params:
-    """Explainers with few passes, on one backbone."""
-    known = {
-        name: settings.explainers[name].model_copy(update={"settings": own})
-        for name, own in MASKING.items()
-    }
-    spec = settings.backbones[NET].model_copy(update={"skip": (), "explainers": {}})
-    update = {"explainers": known, "backbones": {NET: spec}, "ablation": {}}
-    return settings.model_copy(update=update)
+IMAGES, FEWER = 6, 4
+FILLS = {"RISE": ["black", "mean", "white"], "LIME": ["segment", "mean", "black", "white"]}
+"""By label, that of the parameters first."""
 
 
 @pytest.fixture
 def stored(
-    few: Params, make_split: MakeSplit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Params, make_split: MakeSplit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Params:
-    """The folder of a pipeline with scores of each explainer, a drop of 99 % of every image."""
-    split = make_split("evaluation", IMAGES)
-    monkeypatch.setattr(methods, "build_backbone", lambda *_, **__: tiny_cnn())
-    monkeypatch.setattr(splits, "read_split", lambda *_: split)
-    (tmp_path / "data").symlink_to(ROOT / "data")
+    """Scores of three explainers on the tiny CNN twice, under two names."""
     monkeypatch.chdir(tmp_path)
-    rows = [
-        {"image": image, "metric": metric, "level": float(level), "value": value, "weights": "w"}
-        for image in split.ids
-        for metric, value in (("average_drop", 99.0), ("increase_in_confidence", 0.0))
-        for level in few.evaluate.metrics["confidence"].settings["kept"]
-    ]
-    for name in MASKING:
-        results.write_scores(results.scores_path(NET, name), pd.DataFrame(rows), NET, name)
-    return few
+    monkeypatch.setattr(methods, "build_backbone", lambda *_, **__: tiny_cnn())
+    cnn = tiny_cnn()
+    spec = Backbone(
+        source="timm", model="x", weights="none", size=cnn.size, mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5), taps=cnn.taps, cam_layer=cnn.cam_layer,
+    )  # fmt: skip
+    explainers = {
+        "rise": Explainer(settings={"masks": 4, "cells": 2, "fill": "black"}),
+        "gradcam": Explainer(),
+        "lime": Explainer(settings={"samples": 8, "segments": 4}, images=FEWER),
+    }
+    metrics = {"confidence": Scored(settings={"kept": [50]})}
+    changed = {
+        "images": settings.images.model_copy(update={"evaluation": IMAGES}),
+        "backbones": {"one": spec, "two": spec},
+        "explainers": explainers,
+        "ablation": {},
+        "evaluate": settings.evaluate.model_copy(update={"metrics": metrics}),
+    }
+    params = settings.model_copy(update=changed)
+    split = make_split("evaluation", IMAGES)
+    results.write_tensors(results.split_path("evaluation"), split.tensors)
+    results.write_csv(results.split_table_path("evaluation"), split.table)
+    for backbone in params.backbones:
+        explain.main(params, backbone)
+        evaluate.main(params, backbone)
+    return params
 
 
-def test_each_fill_is_explained_once_and_the_first_is_the_stored_one(
+def test_each_other_fill_is_explained_once_although_stopped(
     stored: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    explained: list[tuple[str, str]] = []
-    assemble = explaining.assemble
+    explained: list[tuple[str, int]] = []
+    explain_batch = explaining.explain_batch
 
-    def assembled(name: str, network: Any, own: dict[str, Any]) -> Any:
-        explained.append((name, own["fill"]))
-        if len(explained) == 3:
+    def explain_some(explainer: Any, pixels: Any, *rest: Any, **settings: Any) -> Any:
+        if len(explained) == 7:  # in the second backbone
+            explained.append(("stop", 0))
             raise KeyboardInterrupt
-        return assemble(name, network, own)
+        explained.append((explainer.label, len(pixels)))
+        return explain_batch(explainer, pixels, *rest, **settings)
 
-    monkeypatch.setattr(explaining, "assemble", assembled)
+    monkeypatch.setattr(explaining, "explain_batch", explain_some)
     with pytest.raises(KeyboardInterrupt):
         fills.main(stored)
-    kept = {path for path in WORK.rglob("*") if path.is_file()}
-    assert kept
     fills.main(stored)
-    others = [("rise", fill) for fill in RISE_FILLS[1:]]
-    others += [("lime", fill) for fill in LIME_FILLS[1:]]
-    assert explained == [*others[:3], *others]
     assert not list(WORK.glob("fills*"))
-    table = pd.read_csv((fills.FILLS / NET).with_suffix(".csv"))
-    assert table["Explainer"].tolist() == ["RISE"] * 3 + ["LIME"] * 4
-    own = {"RISE": "mean", "LIME": "segment"}
-    assert table["Fill"].tolist() == [
-        f"{fill} (in the tables)" if fill == own[label] else fill
-        for label, fill in zip(table["Explainer"], [*RISE_FILLS, *LIME_FILLS], strict=True)
-    ]
-    first = table["Fill"].str.endswith("(in the tables)")
-    assert (table.loc[first, "AD 100 % ↓"] == 99).all()
-    assert (table.loc[~first, "AD 100 % ↓"] < 99).all()
+    each = [("RISE", IMAGES)] * 2 + [("LIME", FEWER)] * 3
+    assert explained == [*each, *each[:2], ("stop", 0), *each[2:]]
+    for backbone in stored.backbones:
+        table = pd.read_csv((fills.FILLS / backbone).with_suffix(".csv"))
+        names = [(label, fill) for label, own in FILLS.items() for fill in own]
+        printed = table["Fill"].str.removesuffix(" (in the tables)")
+        assert [*zip(table["Explainer"], printed, strict=True)] == names
+        assert (table["Fill"] != printed).tolist() == [n in [("RISE", "black"), ("LIME", "segment")]
+                                                       for n in names]  # fmt: skip
+        assert table["n"].tolist() == [IMAGES] * 3 + [FEWER] * 4
 
 
-def test_a_fill_is_compared_on_the_same_images(stored: Params) -> None:
+def test_scores_are_those_that_the_stages_give(stored: Params) -> None:
+    """Those of another fill are the stored ones once the parameters say so, to the last digit."""
+    split = read_split(results.SPLITS, "evaluation")
+    before = fills.score(Project(stored), stored.cell("one", "rise"), tiny_cnn(), split, [])
+    own = stored.explainers["rise"]
+    white = own.model_copy(update={"settings": own.settings | {"fill": "white"}})
+    params = stored.model_copy(update={"explainers": stored.explainers | {"rise": white}})
+    with pytest.raises(ValueError, match=r"maps of one/rise are due \(parameters\): expected"):
+        fills.main(params)
+    explain.main(params, "one")
+    evaluate.main(params, "one")
+    after = fills.score(Project(params), params.cell("one", "rise"), tiny_cnn(), split, [])
+    assert [*before] == ["black", "mean", "white"]
+    assert [*after] == ["white", "mean", "black"]
+    for fill in before:
+        pd.testing.assert_frame_equal(
+            before[fill].reset_index(drop=True), after[fill].reset_index(drop=True),
+            check_exact=True,
+        )  # fmt: skip
+    assert not before["white"]["value"].equals(before["black"]["value"])
+
+
+def test_a_fill_is_compared_on_the_same_images(settings: Params) -> None:
     """The mean by hand, and the mark of the paired test."""
-    project = Project(stored)
-    known = fills.known_measures(project.catalogue)
-    drops = np.arange(10.0, 10 + IMAGES)
-    columns = pd.MultiIndex.from_tuples([("average_drop", 100.0)], names=["metric", "level"])
-    index = pd.Index([f"i{n}" for n in range(IMAGES)], name="image")
-    tables = {
-        fill: pd.DataFrame(values[:, None], index, columns)
+    known = fills.known_measures(Project(settings).catalogue)
+    drops = np.arange(10.0, 18)
+    scores = {
+        fill: pd.DataFrame(
+            {
+                "image": [f"i{n}" for n in range(8)],
+                "metric": "average_drop",
+                "level": 100.0,
+                "value": values,
+            }
+        )
         for fill, values in (("mean", drops), ("black", drops - 5), ("white", drops + 9))
     }
-    rows = fills.compare("RISE", tables, known, stored)
+    rows = fills.compare("RISE", scores, known, settings)
     entries = [row["AD 100 % ↓"] for row in rows]
     assert [row["Fill"] for row in rows] == ["mean (in the tables)", "black", "white"]
+    assert [row["n"] for row in rows] == ["8"] * 3
     assert [entry.value for entry in entries] == ["13.5", "8.5", "22.5"]
     assert [entry.claim for entry in entries] == ["", "better", "worse"]
 
 
-def test_explainers_without_a_fill_and_pipelines_without_the_metric(few: Params) -> None:
-    project = Project(few)
-    assert {cell.explainer: fills.fills_of(cell) for cell in project.cells(NET)} == {
-        "rise": RISE_FILLS,
-        "lime": LIME_FILLS,
-        "gradcam": [],
+def test_which_explainers_have_fills(settings: Params) -> None:
+    found = {c.explainer: fills.fills_of(c, "corrected") for c in Project(settings).all_cells()}
+    assert {name: own for name, own in found.items() if own} == {
+        "rise": ["mean", "black", "white"],
+        "scorecam": ["mean", "black", "white"],
+        "occlusion": ["mean", "black", "white"],
+        "lime": ["segment", "mean", "black", "white"],
+        "kernel_shap": ["white", "segment", "mean", "black"],
     }
-    road = {"road": few.evaluate.metrics["road"]}
-    without = few.model_copy(update={"evaluate": few.evaluate.model_copy(update={"metrics": road})})
+
+
+def test_a_reference_fill_is_the_first_in_that_mode(settings: Params) -> None:
+    cell = settings.cell("efficientnet_lite0", "rise")
+    cell = cell.model_copy(update={"reference": {"fill": "white"}})
+    assert fills.fills_of(cell, "corrected")[0] == "mean"
+    assert fills.fills_of(cell, "reference") == ["white", "mean", "black"]
+
+
+def test_a_pipeline_without_the_metric_is_refused(settings: Params) -> None:
+    road = {"road": settings.evaluate.metrics["road"]}
+    evaluate = settings.evaluate.model_copy(update={"metrics": road})
     with pytest.raises(ValueError, match=r"evaluate.metrics is road: expected confidence, by"):
-        fills.main(without)
+        fills.main(settings.model_copy(update={"evaluate": evaluate}))
