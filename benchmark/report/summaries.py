@@ -90,9 +90,8 @@ def long_forms(project: Project, known: Known) -> dict[str, pd.DataFrame]:
     paired = by_backbone(apart, lambda t: pairs(chosen(t), params.tables, params.seed))
     deltas = [results.read_table(results.delta_path(c.backbone, c.explainer)) for c in cells]
     sanity = read_randomisation(project)
-    study = read_study(project)
-    seeds = each_seed(study, names)
-    variants, of_seeds = ablated(study, seeds, known, confidence)
+    seeds = each_seed(read_study(project), names)
+    variants, of_seeds = ablated(seeds, known, confidence)
     return {
         "comparison": comparison,
         "reported": beside_reported(comparison, published),
@@ -389,43 +388,49 @@ def read_study(project: Project) -> Study:
 
 
 def each_seed(study: Study, averaged: Sequence[str]) -> Seeds:
-    """The scores of the study by backbone and variant, and seed, see statistics.matrix."""
+    """The scores of the study by backbone and variant, and seed, see statistics.matrix.
+
+    Raises:
+        ValueError: see `refuse_mixture`.
+    """
+    refuse_mixture(list(study.values()))
     return {
         place: {int(seed): matrix(own, averaged) for seed, own in scores.groupby("seed")}
         for place, scores in study.items()
     }
 
 
-def ablated(
-    study: Study, seeds: Seeds, known: Known, confidence: float
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def over_images(seeds: Seeds) -> Matrices:
+    """The scores of each image, averaged over seeds, by backbone and variant."""
+    found: Matrices = {}
+    for (backbone, variant), tables in seeds.items():
+        averages = pd.concat(tables).groupby(level=1, sort=False).mean()
+        found.setdefault(backbone, {})[variant] = averages
+    return found
+
+
+def ablated(seeds: Seeds, known: Known, confidence: float) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The ablation study: the long form over seeds, and the means of every seed.
 
     The first has intervals over seeds; its marks are of the scores of images, averaged over seeds.
 
     Args:
-        study: its scores.
-        seeds: the same, see `each_seed`.
+        seeds: its scores.
         known: the measures.
         confidence: of intervals and tests.
     """
-    if not study:
+    if not seeds:
         return pd.DataFrame(columns=LONG_COLUMNS), pd.DataFrame(columns=SEED_COLUMNS)
-    parts, means_of_seeds, whole = [], [], []
+    parts, means_of_seeds = [], []
     for (backbone, variant), tables in seeds.items():
         name = {"backbone": backbone, "explainer": variant}
         parts.append(over_seeds(tables, confidence).assign(**name))
         for seed, table in tables.items():
             mean = table.mean().rename("value").reset_index()
             means_of_seeds.append(mean.assign(seed=seed, **name))
-        columns = [column for column in results.SCORE_COLUMNS if column != "value"]
-        groups = study[backbone, variant].groupby(columns, dropna=False, sort=False)["value"]
-        whole.append(groups.mean().reset_index()[results.SCORE_COLUMNS])
-    refuse_mixture(whole)
     long = within_bounds(pd.concat(parts, ignore_index=True), known)
     good = {name: measure_of(name, known).higher_is_better for name in long["metric"].unique()}
-    over = matrices(whole, averaged(known))
-    marks = by_backbone(over, lambda t: against_best(t, good, confidence))
+    marks = by_backbone(over_images(seeds), lambda t: against_best(t, good, confidence))
     long = long.merge(marks, on=KEY, how="left", validate="one_to_one")[LONG_COLUMNS]
     return long, pd.concat(means_of_seeds, ignore_index=True)[SEED_COLUMNS]
 
@@ -452,8 +457,8 @@ def answers(
         names = sorted(variants, key=lambda name: variants[name].question is not None)
         tables = {name: seeds[backbone, name] for name in names}
         base = tables[names[0]]
-        means = {name: pd.concat(own).groupby(level=1).mean() for name, own in tables.items()}
-        tests = against_first(means)
+        averages = over_images({(backbone, name): own for name, own in tables.items()})
+        tests = against_first(averages[backbone])
         said = tests.assign(told=told(tests, good, confidence)).drop(columns=["n"])
         for name in names[1:]:
             changes = {seed: own - base[seed] for seed, own in tables[name].items()}
@@ -542,9 +547,9 @@ def stability(project: Project, cells: list[pd.DataFrame], seeds: pd.DataFrame) 
     Returns:
         columns backbone, explainer, metric, value, low, high, n and unstable. Of metric seed_rank
         the value is the median over n images of the rank correlation of two seeds, with the least
-        and the most; unstable below UNSTABLE. Of metric seed_spread, of a trained explainer that is
-        the baseline of the study by the same recipe, it is the standard deviation over n training
-        seeds of the AD at 50 %, with the least and the most AD.
+        and the most; unstable below UNSTABLE. Of metric seed_spread, of a trained explainer that the
+        study trains by its own recipe, it is the standard deviation over n training seeds of the AD
+        at 50 %, with the least and the most AD.
     """
     rows = []
     for cell in cells:

@@ -521,7 +521,7 @@ def test_ablation_is_over_seeds(
         results.write_csv(results.ablation_path("net", name), pd.concat(parts))
     study = summaries.read_study(project)
     by_seed = summaries.each_seed(study, measures.averaged(known))
-    long, seeds = summaries.ablated(study, by_seed, known, 0.95)
+    long, seeds = summaries.ablated(by_seed, known, 0.95)
     row = long[(long["metric"] == "average_drop") & (long["level"] == 50)].set_index("explainer")
     assert row["value"].to_dict() == pytest.approx({"baseline": 53, "other": 73})
     half = 4.30265 * 3 / 3**0.5  # Student's t of two degrees of freedom, standard deviation 3
@@ -530,6 +530,19 @@ def test_ablation_is_over_seeds(
     assert row["separated"].to_dict() == {"baseline": False, "other": True}
     own = seeds[(seeds["metric"] == "average_drop") & (seeds["level"] == 50)]
     assert own[own["explainer"] == "baseline"]["value"].tolist() == pytest.approx([50, 53, 56])
+
+
+def test_a_study_of_other_weights_or_images_is_refused(known: Known) -> None:
+    values = np.linspace(40, 60, 6)
+    own = {("net", "baseline"): variant("baseline", 0, values)}
+    names = measures.averaged(known)
+    other = variant("other", 0, values).assign(weights="others")
+    with pytest.raises(ValueError, match="other on net was scored with weights others, baseline"):
+        summaries.each_seed(own | {("net", "other"): other}, names)
+    other = variant("other", 0, values)
+    other["image"] = "x" + other["image"]
+    with pytest.raises(ValueError, match="other on net has scores of 6 images, baseline of 6, and"):
+        summaries.each_seed(own | {("net", "other"): other}, names)
 
 
 def test_answers_are_differences_from_the_baseline_seed_by_seed(
@@ -623,7 +636,7 @@ def test_claims_of_seeds_are_those_of_the_first_explainer_trained_anew(
 def test_without_a_study_its_tables_are_empty(settings: params.Params, known: Known) -> None:
     project = Project(settings.model_copy(update={"ablation": {}}))
     assert summaries.read_study(project) == {}
-    long, seeds = summaries.ablated({}, {}, known, 0.95)
+    long, seeds = summaries.ablated({}, known, 0.95)
     assert summaries.answers(project, {}, {}, 0.95).empty
     assert summaries.claims_of_seeds(project, {}, {}, {}, 0.95).empty
     assert (len(long), len(seeds)) == (0, 0)
