@@ -79,10 +79,10 @@ def test_training_anew_asks_for_the_spread_first(
     ]
     columns = ["backbone", "explainer", "seed", "metric", "level", "value"]
     results.write_csv(results.TABLES / "ablation_seeds.csv", pd.DataFrame(seeds, columns=columns))
-    with pytest.raises(ValueError, match=r"how much seeds change .* is not known"):
-        verify.seed_spreads(Project(settings))
-    recipe = settings.train.model_dump()
     study = {"vit_sample": {"baseline": settings.ablation["vit_sample"]["baseline"]}}
+    with pytest.raises(ValueError, match=r"how much seeds change .* is not known"):
+        verify.seed_spreads(Project(settings.model_copy(update={"ablation": study})))
+    recipe = settings.train.model_dump()
     spec = settings.backbones["vit_sample"]
     spec = spec.model_copy(update={"skip": ("ttame_untrained",)})
     same = settings.model_copy(

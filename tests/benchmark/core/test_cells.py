@@ -44,7 +44,9 @@ def test_what_a_backbone_says_wins(settings: params.Params) -> None:
     variant = settings.variant(CNN, "one_layer")
     assert variant.settings == {"gain": 0.1, "layers": ["blocks.6"]}
     assert variant.recipe.images == settings.ablate.images
-    assert settings.variant(CNN, "adamw").recipe.optimiser == "adamw"
+    recipe = settings.variant(CNN, "full").recipe
+    assert (recipe.epochs, recipe.images) == (6, None)
+    assert recipe.batch_size == settings.ablate.batch_size
 
 
 def test_a_recipe_of_what_is_not_trained_is_refused(settings: params.Params) -> None:
@@ -217,7 +219,7 @@ EDITS: dict[str, tuple[Any, dict[str, Any]]] = {
         stages("explain", ALONE, "images") | scores(ALONE, METRICS, "images")),
     "more images of a metric": (parameter("evaluate", "metrics", "road", "images", 64),
         scores({b: tuple(n for n in own if n != "rise") for b, own in CELLS.items()}, ("road",),
-            "images")),
+            "images") | stages("ablate", STUDY, "parameters")),
     "a new metric": (parameter("evaluate", "metrics", "degeneracy", {}),
         scores(CELLS, ("degeneracy",), "missing")),
     "a recipe": (parameter("train", "epochs", 2), stages("train", TTAME, "parameters")),
