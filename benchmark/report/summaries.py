@@ -547,9 +547,9 @@ def stability(project: Project, cells: list[pd.DataFrame], seeds: pd.DataFrame) 
     Returns:
         columns backbone, explainer, metric, value, low, high, n and unstable. Of metric seed_rank
         the value is the median over n images of the rank correlation of two seeds, with the least
-        and the most; unstable below UNSTABLE. Of metric seed_spread, of a trained explainer that the
-        study trains by its own recipe, it is the standard deviation over n training seeds of the AD
-        at 50 %, with the least and the most AD.
+        and the most; unstable below UNSTABLE. Of metric seed_spread, of a trained explainer that
+        the study trains by its own recipe, it is the standard deviation over n training seeds of
+        the AD at 50 %, with the least and the most AD.
     """
     rows = []
     for cell in cells:
