@@ -326,7 +326,8 @@ def test_the_study_keeps_its_rows_in_a_clone_without_states(
     evaluate.main(loaded, CNN)
     evaluate.main(loaded, VIT)
     tables.main(loaded)
-    assert "T-TAME †" in (results.TABLES / CNN / "ablation.md").read_text()
+    label = loaded.ablation[CNN]["baseline"].label
+    assert f"{label} †" in (results.TABLES / CNN / "ablation.md").read_text()
     ablate.main(loaded, CNN, anew=True)
     assert "older" not in Shelf(results.ABLATION / CNN).records["baseline"]
     assert digest(path) != before
