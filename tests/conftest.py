@@ -106,6 +106,15 @@ def tiny_cnn() -> Backbone:
     )
 
 
+def tiny_spec() -> params.Backbone:
+    """What params.yaml would say of the tiny CNN, but for its network."""
+    cnn = tiny_cnn()
+    return params.Backbone(
+        source="timm", model="x", weights="none", size=cnn.size, mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5), taps=cnn.taps, cam_layer=cnn.cam_layer,
+    )  # fmt: skip
+
+
 def tiny_vit() -> Backbone:
     """A timm vision transformer of three blocks: 16 patches and CLS."""
     with torch.random.fork_rng():

@@ -112,7 +112,7 @@ def score(
     for fill in others:
         update = {"settings": cell.settings_in(mode) | {"fill": fill}, "reference": {}}
         changed = cell.model_copy(update=update)
-        found[fill] = score_anew(project, changed, fill, network, split, works)
+        found[fill] = score_anew(project, changed, network, split, works)
     refuse_mixture(list(found.values()))
     return found
 
@@ -120,17 +120,16 @@ def score(
 def score_anew(
     project: Project,
     cell: Cell,
-    fill: str,
     network: "Backbone",
     split: "Split",
     works: list[Unfinished],
 ) -> pd.DataFrame:
-    """Explain with a fill and score the maps, as the stages do; for the arguments see `score`."""
+    """Explain and score the maps, as the stages do; for the arguments see `score`."""
     from benchmark.engine import explaining, scoring
 
     params, n = project.params, len(split)
     keys = project.explain_key(cell, params.mode, n), project.scores_key(cell, METRIC, n)
-    work = Unfinished(f"fills {cell.name} {fill}", *keys)
+    work = Unfinished(f"fills {cell.name} {cell.settings['fill']}", *keys)
     works.append(work)
     settings = cell.settings_in(params.mode)
     explainer = explaining.assemble(cell.load or cell.explainer, network, settings)
@@ -163,14 +162,13 @@ def compare(
     claims["claim"] = told(claims, good, params.tables.confidence)
     rows = []
     for place, (fill, table) in enumerate(tables.items()):
-        long = means(table, params.tables, params.seed)
+        long = means(table, params.tables, params.seed).assign(best=False, separated=True)
         name = fill if place else f"{fill} (in the tables)"
         row: dict[str, str | Entry] = {"Explainer": label, "Fill": name, "n": str(len(table))}
         for column in columns(long, CONFIDENCE, known):
-            mean = column.of(long).iloc[0]
-            interval = f"{column.end(mean['low'])}–{column.end(mean['high'])}"
+            entry = column.entry(column.of(long).iloc[0])
             claim = "".join(column.of(claims[claims["explainer"] == fill])["claim"])
-            row[column.heading] = Entry(column.text(mean["value"]), interval, claim=claim)
+            row[column.heading] = entry._replace(claim=claim)
         rows.append(row)
     return rows
 

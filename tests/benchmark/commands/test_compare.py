@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import MakeSplit, tiny_cnn
+from conftest import MakeSplit, tiny_cnn, tiny_spec
 
 from benchmark import evaluate, explain
 from benchmark.commands import compare
 from benchmark.core import results
-from benchmark.core.params import Backbone, Explainer, Params, Scored
+from benchmark.core.params import Explainer, Params, Scored
 from benchmark.data.splits import read_split
 from benchmark.engine import explaining
 from methods.ttame import TTAME
@@ -47,11 +47,7 @@ def stored(
         monkeypatch.setattr(f"{module}.build_backbone", lambda *_, **__: tiny_cnn())
     (tmp_path / "own_package").mkdir()
     (tmp_path / "own_package" / "mine.py").write_text(OWN)
-    cnn = tiny_cnn()
-    spec = Backbone(
-        source="timm", model="x", weights="none", size=cnn.size, mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5), taps=cnn.taps, cam_layer=cnn.cam_layer,
-    )  # fmt: skip
+    spec = tiny_spec()
     chosen = {"confidence": {"kept": [50]}, "road": {"removed": [20, 50]}}
     metrics = {name: Scored(settings=own) for name, own in chosen.items()}
     changed = {

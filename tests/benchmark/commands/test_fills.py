@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import MakeSplit, tiny_cnn
+from conftest import MakeSplit, tiny_cnn, tiny_spec
 
 import methods
 from benchmark import evaluate, explain
 from benchmark.commands import fills
 from benchmark.core import results
 from benchmark.core.cells import Project
-from benchmark.core.params import Backbone, Explainer, Params, Scored
+from benchmark.core.params import Explainer, Params, Scored
 from benchmark.core.store import WORK
 from benchmark.data.splits import read_split
 from benchmark.engine import explaining
@@ -30,11 +30,7 @@ def stored(
     """Scores of three explainers on the tiny CNN twice, under two names."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(methods, "build_backbone", lambda *_, **__: tiny_cnn())
-    cnn = tiny_cnn()
-    spec = Backbone(
-        source="timm", model="x", weights="none", size=cnn.size, mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5), taps=cnn.taps, cam_layer=cnn.cam_layer,
-    )  # fmt: skip
+    spec = tiny_spec()
     explainers = {
         "rise": Explainer(settings={"masks": 4, "cells": 2, "fill": "black"}),
         "gradcam": Explainer(),

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 import stand_in
 import torch
-from conftest import tiny_cnn
+from conftest import tiny_cnn, tiny_spec
 
 from benchmark.commands import index, plan
 from benchmark.core.cells import Project
-from benchmark.core.params import Ablate, Backbone, Explainer, Params, Photographs, Scored, Variant
+from benchmark.core.params import Ablate, Explainer, Params, Photographs, Scored, Variant
 from benchmark.data import splits
 
 
@@ -20,11 +20,7 @@ def profile(settings: Params, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) ->
     """Two explainers, one of them trained, on the tiny CNN."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(plan, "build_backbone", lambda *_, **__: tiny_cnn())
-    cnn = tiny_cnn()
-    spec = Backbone(
-        source="timm", model="x", weights="none", size=cnn.size, mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5), taps=cnn.taps, cam_layer=cnn.cam_layer,
-    )  # fmt: skip
+    spec = tiny_spec()
     explainers = {"ttame": Explainer(), "rise": Explainer(settings={"masks": 9}, images=50)}
     ablation = {"tiny_cnn": {"one": Variant(label="one layer", settings={"layers": ["2"]})}}
     chosen = Photographs(
