@@ -163,9 +163,10 @@ def describe_claims(own: dict[str, pd.DataFrame], known: Known, labels: dict[str
         for row in others:
             groups[row["against_main"]].append(labels[row["explainer"]])
         texts = [enumerate_names(names) for names in groups.values()]
+        main = labels[first["explainer"]]
         lines.append(
-            f"- {c.label}: {labels[first['explainer']]} {c.text(first['value'])}. Better than it: "
-            f"{texts[0]}. Worse: {texts[1]}. Not told apart: {texts[2]}."
+            f"- {c.label}: {main} {c.text(first['value'])}. Better than {main}: {texts[0]}. "
+            f"Worse: {texts[1]}. Not told apart: {texts[2]}."
         )
         lines[-1] += describe_seeds(c, c.of(own["seed_claims"]), labels)
     return "".join(f"{line}\n" for line in lines)
@@ -181,18 +182,22 @@ def describe_seeds(c: Column, claims: pd.DataFrame, labels: dict[str, str]) -> s
     """
     if claims.empty:
         return ""
-    said = claims.groupby("explainer", sort=False)["against_main"]
-    better, worse = (said.agg(lambda s, w=word: (s == w).any()) for word in (BETTER, WORSE))
-    always = said.agg(lambda s: (s == WORSE).all())
     values = claims.drop_duplicates("seed")["value"]
-    texts = [
-        enumerate_names([labels[name] for name in chosen.index[chosen]])
-        for chosen in (better, always, worse & ~always)
-    ]
+    seeds = len(values)
+    said = claims.groupby("explainer", sort=False)["against_main"]
+    texts = []
+    for word in (BETTER, WORSE):
+        often = said.agg(lambda s, w=word: (s == w).sum())
+        always = [labels[name] for name in often.index[often == seeds]]
+        text = f"{word} with all: {enumerate_names(always)}"
+        some = often[(often > 0) & (often < seeds)]
+        if len(some):
+            names = [f"{labels[name]} ({number})" for name, number in some.items()]
+            text += f"; {word} with some: {enumerate_names(names)}"
+        texts.append(text)
     return (
-        f" With each of {len(values)} training seeds ({c.text(values.min())} to "
-        f"{c.text(values.max())}): better than it with any: {texts[0]}; worse with all: {texts[1]};"
-        f" worse with some: {texts[2]}."
+        f" Over {seeds} training seeds ({c.text(values.min())} to {c.text(values.max())}): "
+        f"{'; '.join(texts)}."
     )
 
 
@@ -217,7 +222,7 @@ def describe_answers(table: pd.DataFrame, known: Known, variants: dict[str, Vari
         texts = [", ".join(found) or "nothing" for found in groups.values()]
         lines.append(
             f"- {variant.question}: {variant.label}, {seeds} seeds. Better: {texts[0]}. Worse: "
-            f"{texts[1]}. Not told: {texts[2]}.\n"
+            f"{texts[1]}. Not told apart: {texts[2]}.\n"
         )
     return "".join(lines)
 
