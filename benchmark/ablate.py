@@ -100,8 +100,7 @@ def study(
     from benchmark.engine.devices import device
     from methods import build_backbone
 
-    params = project.params
-    network = build_backbone(backbone, device=device(), **params.backbones[backbone].spec)
+    network = build_backbone(backbone, device=device(), **project.spec(backbone))
     evaluation = read_split(results.SPLITS, "evaluation")
     for variant in todo:
         train_variant(project, variant, network, trained)

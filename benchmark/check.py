@@ -1,7 +1,11 @@
-"""Check the parameters, and write down what DVC cannot see; runs always, in a second or two."""
+"""Check the parameters, and write down what DVC cannot see; runs always, in a second or two.
+
+Networks and explainers are built when parameters or code have changed, which takes longer.
+"""
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -25,7 +29,11 @@ def main(params: Params) -> None:
     """Write results/check.json, on which every other stage depends, if it has changed.
 
     It has the cells, the parsed sources of the suite, modules of somebody else, weights, the
-    versions that matter, and the facts of all classes, which the other stages read from it.
+    versions that matter, the facts of all classes and what is known of the networks' layers, which
+    the other stages read from it.
+
+    Raises:
+        ValueError: parameters that mean nothing, a network or explainer that cannot be built.
     """
     refuse_torn_lock()
     project = Project(params)
@@ -42,10 +50,33 @@ def main(params: Params) -> None:
         "outside": outside,
         "weights": {name: project.weights(name) for name in params.backbones},
         "versions": versions_of([*modules, *map(project.module_of, project.all_cells())]),
+        "networks": {name: known_network(project, name) for name in params.backbones},
         **catalogue.as_json(project.catalogue),
     }
     remove_others(params)
     results.write_if_changed(results.CHECK, found)
+
+
+def known_network(project: Project, backbone: str) -> dict[str, Any]:
+    """What is known of a network's layers; it is built, and every explainer on it, if need be."""
+    spec, key = project.spec(backbone), project.probe_key(backbone)
+    if spec["probed"] is not None:
+        known: dict[str, Any] = spec["probed"]
+        return known
+    from benchmark.engine.devices import device
+    from benchmark.engine.probing import probe_cells
+
+    modes = {False: "", True: " in the mode reference"}
+    cells = {
+        f"{name}{modes[other]}": (
+            cell.load or cell.explainer,
+            cell.settings | (cell.reference if other else {}),
+        )
+        for name, cell in project.probed_cells(backbone).items()
+        for other in modes
+        if cell.reference or not other
+    }
+    return {"key": key} | probe_cells(backbone, spec | {"device": device()}, cells)
 
 
 def remove_others(params: Params) -> None:

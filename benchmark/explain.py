@@ -34,7 +34,7 @@ def main(params: Params, backbone: str) -> None:
         from benchmark.engine.devices import device
         from methods import build_backbone
 
-        network = build_backbone(backbone, device=device(), **params.backbones[backbone].spec)
+        network = build_backbone(backbone, device=device(), **project.spec(backbone))
         split = read_split(results.SPLITS, "evaluation")
         for mode, cells in ((params.mode, maps), (project.other_mode, other)):
             todo = [(cell, made) for cell, made in cells.values() if made.name in due]

@@ -47,7 +47,7 @@ def compare_cells(
     from methods import build_backbone
 
     params = project.params
-    network = build_backbone(backbone, device=device(), **params.backbones[backbone].spec)
+    network = build_backbone(backbone, device=device(), **project.spec(backbone))
     settings = params.randomise
     split = read_split(results.SPLITS, "evaluation")
     split = split.first(max(settings.images, settings.seed_images))

@@ -31,7 +31,7 @@ def main(params: Params, backbone: str) -> None:
         from benchmark.engine.devices import device
         from methods import build_backbone
 
-        network = build_backbone(backbone, device=device(), **params.backbones[backbone].spec)
+        network = build_backbone(backbone, device=device(), **project.spec(backbone))
         validation = read_split(results.SPLITS, "validation")
         for name, why in due.items():
             cell, made = cells[name]

@@ -7,12 +7,15 @@ from typing import Any
 
 from methods._base import Backbone, Explainer, Kind, Passes, TrainableExplainer, check_maps
 from methods._networks import build_backbone, build_network, wrap_network
+from methods._probe import Meaning, Probed, probe_layers
 
 __all__ = [
     "Backbone",
     "Explainer",
     "Kind",
+    "Meaning",
     "Passes",
+    "Probed",
     "TrainableExplainer",
     "build",
     "build_backbone",
@@ -20,6 +23,7 @@ __all__ = [
     "check_maps",
     "load",
     "names",
+    "probe_layers",
     "wrap_network",
 ]
 

@@ -266,6 +266,14 @@ class MaskExplainer(TrainableExplainer):
         self.masking, self.arrangement = masking, arrangement
         self.layers = tuple(backbone.taps if layers is None else layers)
         self.weights = {"cross_entropy": cross_entropy, "area": area, "smoothness": smoothness}
+        for layer in self.layers:
+            backbone.use(layer)
+        of_tokens = backbone.prefix_tokens is not None
+        if self.tokens == "multiply" and of_tokens and not backbone.has_class_token():
+            raise ValueError(
+                f"tokens is 'multiply', and the head of {backbone.name!r} reads no class token: "
+                "expected 'drop'"
+            )
         channels = backbone.tapped_channels(self.layers)
         with torch.random.fork_rng():
             torch.manual_seed(seed)

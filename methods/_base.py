@@ -2,7 +2,6 @@
 
 import difflib
 import hashlib
-import math
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +16,17 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
+
+from methods._probe import (
+    FOLLOWS,
+    Meaning,
+    Observed,
+    Probed,
+    observe,
+    places,
+    read_tokens,
+    readings_of,
+)
 
 FAMILIES = frozenset({"cnn", "transformer"})
 
@@ -50,12 +60,15 @@ class Backbone(nn.Module):
         prefix_tokens: number of leading tokens that are no image patch (CLS, distillation,
             registers) if the taps give tokens (B, N, D); None if they give grids, as a CNN's do.
         channels_last: the grids are (B, h, w, C), as a Swin transformer's, not (B, C, h, w).
+        trusted: layers that explainers may read although no place of theirs follows the image, as
+            may be far behind a network's global mixing.
 
     Raises:
         ValueError: a module of `taps` or `cam_layer` does not exist; grids that are tokens.
 
     Attributes:
         channel_axis: of what the taps and the CAM layer give, 1 or -1.
+        probed: what is known of the layers that were asked for, see `use`.
     """
 
     mean: Tensor
@@ -74,6 +87,7 @@ class Backbone(nn.Module):
         cam_layer: str,
         prefix_tokens: int | None = None,
         channels_last: bool = False,
+        trusted: Sequence[str] = (),
     ) -> None:
         super().__init__()
         if channels_last and prefix_tokens is not None:
@@ -91,9 +105,13 @@ class Backbone(nn.Module):
         self.cam_layer = cam_layer
         self.prefix_tokens = prefix_tokens
         self.channel_axis = 1 if prefix_tokens is None and not channels_last else -1
+        self.trusted = tuple(trusted)
+        self.probed = Probed()
+        self._observed: dict[str, Observed] | None = None
+        self._shape = (size, size)
         self.passes = Passes()
         self.digest = _digest(self)
-        for layer in (*self.taps, cam_layer):
+        for layer in (*self.taps, cam_layer, *self.trusted):
             self.layer(layer)
         self.eval()
 
@@ -112,10 +130,16 @@ class Backbone(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits (B, K) of pixels (B, 3, H, W) in [0, 1]."""
-        logits: Tensor = self.network((pixels - self.mean) / self.std)
+        self._shape = (pixels.shape[2], pixels.shape[3])
+        logits = self._logits(pixels)
         self.passes.forward += len(logits)
         if logits.requires_grad:
             logits.register_hook(self._count_backward)
+        return logits
+
+    def _logits(self, pixels: Tensor) -> Tensor:
+        """See `forward`; not counted."""
+        logits: Tensor = self.network((pixels - self.mean) / self.std)
         return logits
 
     def _count_backward(self, gradient: Tensor) -> None:
@@ -183,18 +207,112 @@ class Backbone(nn.Module):
             logits: Tensor = self(pixels)
         return logits
 
+    def use(self, layer: str) -> Meaning:
+        """What a layer's output means, found out once by probing the network, see methods._probe.
+
+        Every explainer asks for the layers that it reads.
+
+        Raises:
+            ValueError: it does not exist; or explainers cannot read it, with the reason and the
+                nearest layer that they can: it gives no tensor, or several a forward pass, what
+                follows overwrites it, it says the same of every image, has other axes or tokens
+                than `prefix_tokens` and `channels_last` say, or none of its places follows the
+                image.
+        """
+        self.layer(layer)
+        known = self.probed.layers
+        if layer not in known:
+            meaning, why = self._meaning(layer)
+            if meaning is None:
+                raise ValueError(
+                    f"backbone {self.name!r}: explainers cannot read layer {layer!r}: {why}; "
+                    f"{self._nearest(layer)}"
+                )
+            known[layer] = meaning
+        return known[layer]
+
+    def readable_layers(self) -> dict[str, Meaning]:
+        """The layers that `use` accepts, in running order, and what they mean."""
+        readings = {name: self._meaning(name)[0] for name in self._seen()}
+        return {name: meaning for name, meaning in readings.items() if meaning is not None}
+
+    def _seen(self) -> dict[str, Observed]:
+        if self._observed is None:
+            self._observed = observe(self._classify, self.network, (self.size, self.size))
+        return self._observed
+
+    def _classify(self, pixels: Tensor) -> Tensor:
+        """See `_logits`; pixels may be elsewhere."""
+        return self._logits(pixels.to(self.mean))
+
+    def _meaning(self, layer: str) -> tuple[Meaning | None, str]:
+        """What a layer means, or why explainers cannot read it."""
+        seen = self._seen()[layer]
+        if why := seen.flaw():
+            return None, why
+        declared = self.channel_axis, self.prefix_tokens
+        readings = readings_of(seen, (self.size, self.size))
+        if not readings:
+            return None, f"it gives {seen.shape} for one image, which has no places"
+        given = readings[0]
+        if given.follows < FOLLOWS:
+            said = [m for m in readings if (m.channel_axis, m.prefix_tokens) == declared]
+            given = (said or readings)[0]
+        if given.follows < FOLLOWS and layer not in self.trusted:
+            return None, (
+                f"no place of it follows the image (rank correlation {given.follows:.2f}, expected "
+                f"{FOLLOWS}): `trusted` names layers that are read all the same"
+            )
+        if (given.channel_axis, given.prefix_tokens) != declared:
+            return None, f"it gives {given.describe()}, expected {self._describe_layout()}"
+        return given, ""
+
+    def _describe_layout(self) -> str:
+        said = Meaning(self.channel_axis, self.prefix_tokens, 0, 0, 1.0, 1.0).describe()
+        return f"{said}, as prefix_tokens and channels_last say"
+
+    def _nearest(self, layer: str) -> str:
+        """In words: the layer nearest in running order that explainers can read."""
+        order = list(self._seen())
+        place = order.index(layer)
+        usable = [name for name in self.readable_layers() if name != layer]
+        if not usable:
+            return "it has no layer that they can"
+        far = {name: order.index(name) - place for name in usable}
+        nearest = min(usable, key=lambda name: (abs(far[name]), -far[name]))
+        return f"the nearest that they can is {nearest!r}"
+
+    def has_class_token(self) -> bool:
+        """Whether the first token is a class token: the logits are read from it, not from patches.
+
+        Of the last tokens of the network, by one forward and one backward pass, not counted.
+        """
+        if self.probed.class_token is None:
+            self.probed.class_token = bool(self.prefix_tokens) and self._reads_first_token()
+        return self.probed.class_token
+
+    def _reads_first_token(self) -> bool:
+        size = (self.size, self.size)
+        read = read_tokens(self._classify, self.network, size, self.cam_layer)
+        return bool(read[0]) and not bool(read[self.prefix_tokens :].any())
+
     def grid(self, features: Tensor) -> Tensor:
-        """Features of a layer as (B, C, h, w), of tokens the patches."""
+        """Features of a layer as (B, C, h, w), of tokens the patches.
+
+        Patches are those of the images that passed last, which need not be square.
+        """
         if self.prefix_tokens is None:
             return features.movedim(self.channel_axis, 1)
         patches = features[:, self.prefix_tokens :]
-        side = math.isqrt(patches.shape[1])
-        if side * side != patches.shape[1]:
+        shape = places(patches.shape[1], self._shape)
+        if shape is None:
+            height, width = self._shape
             raise ValueError(
-                f"{patches.shape[1]} patch tokens of {self.name!r} form no square grid: expected "
-                f"a square number after {self.prefix_tokens} prefix tokens, see prefix_tokens"
+                f"{patches.shape[1]} patch tokens of {self.name!r} form no grid of images of "
+                f"{height} x {width} pixels: expected one after {self.prefix_tokens} prefix "
+                "tokens, see prefix_tokens"
             )
-        grid: Tensor = patches.transpose(1, 2).unflatten(2, (side, side))
+        grid: Tensor = patches.transpose(1, 2).unflatten(2, shape)
         return grid
 
     def tapped_channels(self, layers: Sequence[str]) -> list[int]:
@@ -311,10 +429,13 @@ class TrainableExplainer(Explainer):
 
 
 def normalise(maps: Tensor) -> Tensor:
-    """Min-max normalise maps (B, h, w), each by itself, to [0, 1]; a constant map becomes 0."""
+    """Min-max normalise maps (B, h, w), each by itself, to [0, 1]; a constant map becomes 0.
+
+    One that holds NaN or infinite values holds NaN, for `check_maps` to see.
+    """
     low = maps.amin(dim=(1, 2), keepdim=True)
     spread = maps.amax(dim=(1, 2), keepdim=True) - low
-    return torch.where(spread > 0, (maps - low) / spread.clamp_min(1e-30), 0.0)
+    return torch.where(spread == 0, 0.0, (maps - low) / spread.clamp_min(1e-30))
 
 
 def image_seeds(images: Tensor) -> list[int]:

@@ -6,19 +6,26 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from methods._base import Backbone
+from methods._probe import Meaning, Probed
+from methods._weights import ENDINGS, adopt_weights, load_weights
 
-NETWORK = ("source", "model", "arguments", "weights")
+NETWORK = ("source", "model", "arguments", "weights", "weights_key")
 """The arguments of `build_backbone` that are of `build_network`."""
 
 
 def build_backbone(
-    name: str, *, device: str | torch.device = "cpu", weights: str, size: int, **spec: Any
+    name: str,
+    *,
+    device: str | torch.device = "cpu",
+    weights: str,
+    size: int,
+    probed: Mapping[str, Any] | None = None,
+    **spec: Any,
 ) -> Backbone:
     """The backbone `name`, frozen, as fast as it goes exactly.
 
@@ -29,6 +36,7 @@ def build_backbone(
         device: where it computes.
         weights: see `build_network`.
         size: side of its images, in pixels.
+        probed: what is known of its layers, as `dataclasses.asdict` gives methods.Probed.
         spec: `source`, `model` and `arguments`, see `build_network`; the rest see Backbone.
 
     Raises:
@@ -41,6 +49,9 @@ def build_backbone(
         torch.manual_seed(0)
         network = build_network(name, weights=weights, **own)
     backbone = wrap_network(network, name=name, size=size, **seen)
+    if probed is not None:
+        layers = {layer: Meaning(**known) for layer, known in probed["layers"].items()}
+        backbone.probed = Probed(layers, probed["class_token"])
     backbone.network = fold_batch_norms(backbone.network, size)
     return backbone.to(device).to(memory_format=torch.channels_last)
 
@@ -54,9 +65,15 @@ def compute_exactly() -> None:
 
 
 def wrap_network(network: nn.Module, *, name: str, size: int, **seen: Any) -> Backbone:
-    """A network as a frozen backbone, in eval mode; see Backbone."""
-    classes = _class_count(network.eval(), size)
-    return Backbone(network, name=name, size=size, classes=classes, **seen)
+    """A network as a frozen backbone, in eval mode; see Backbone.
+
+    Raises:
+        ValueError: it does not take images of this size, or does not give class scores.
+    """
+    classes = _class_count(network.eval(), name, size)
+    backbone = Backbone(network, name=name, size=size, classes=classes, **seen)
+    _refuse_features(backbone)
+    return backbone
 
 
 def build_network(
@@ -65,6 +82,7 @@ def build_network(
     source: str,
     model: str,
     weights: str,
+    weights_key: str | None = None,
     arguments: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """The network of a backbone, with its weights.
@@ -74,58 +92,75 @@ def build_network(
         source: `timm` or `torchvision`.
         model: its name there.
         weights: `packaged` (EfficientNet-Lite0's), `none` (random), `pretrained` (what timm
-            fetches), a weights name of torchvision, or a safetensors file.
+            fetches), a weights name of torchvision, or a file, see methods._weights.
+        weights_key: of a file with several sets of weights, the start of the names of one.
         arguments: of the model's constructor.
 
     Raises:
         ValueError: an unknown network, weights that do not fit.
     """
     arguments = dict(arguments or {})
-    fetched = source == "timm" and weights == "pretrained"
+    _refuse_unknown_weights(name, source, model, weights)
     if source == "timm":
-        import timm
-
-        if not timm.is_model(model):
-            near = ", ".join(timm.list_models(f"*{model[:8]}*")[:5])
-            raise ValueError(
-                f"backbone {name!r}: timm has no model {model!r}: near names are {near or '-'}"
-            )
-        made: nn.Module = timm.create_model(model, pretrained=fetched, **arguments)
+        made = _timm_network(name, model, arguments, fetched=weights == "pretrained")
     else:
-        import torchvision.models
-
-        if model not in torchvision.models.list_models():
-            raise ValueError(
-                f"backbone {name!r}: torchvision has no model {model!r}: see "
-                "torchvision.models.list_models()"
-            )
-        made = torchvision.models.get_model(model, weights=None, **arguments)
-    if weights != "none" and not fetched:
-        _load_weights(made, _state(name, source, model, weights), name)
+        made = _torchvision_network(name, model, arguments, weights)
+    if weights == "packaged":
+        adopt_weights(made, packaged_efficientnet_lite0(), f"weights of backbone {name!r}")
+    elif weights.endswith(ENDINGS):
+        load_weights(made, Path(weights), name, weights_key)
     return made
 
 
-def _state(name: str, source: str, model: str, weights: str) -> dict[str, Tensor]:
-    if weights == "packaged":
-        return packaged_efficientnet_lite0()
-    if weights.endswith(".safetensors"):
-        if not Path(weights).is_file():
-            raise ValueError(f"backbone {name!r}: weights file {weights} not found")
-        return safetensors.torch.load_file(weights)
+def _timm_network(
+    name: str, model: str, arguments: Mapping[str, Any], *, fetched: bool
+) -> nn.Module:
+    import timm
+
+    if not timm.is_model(model):
+        near = ", ".join(timm.list_models(f"*{model[:8]}*")[:5])
+        raise ValueError(
+            f"backbone {name!r}: timm has no model {model!r}: near names are {near or '-'}"
+        )
+    made: nn.Module = timm.create_model(model, pretrained=fetched, **arguments)
+    return made
+
+
+def _torchvision_network(
+    name: str, model: str, arguments: Mapping[str, Any], weights: str
+) -> nn.Module:
+    """A network of torchvision; its builder loads published weights, and knows what they need."""
+    import torchvision.models
+
+    if model not in torchvision.models.list_models():
+        raise ValueError(
+            f"backbone {name!r}: torchvision has no model {model!r}: see "
+            "torchvision.models.list_models()"
+        )
+    known = [w.name for w in torchvision.models.get_model_weights(model)]
+    published = weights if weights in known else None
+    made: nn.Module = torchvision.models.get_model(model, weights=published, **arguments)
+    return made
+
+
+def _refuse_unknown_weights(name: str, source: str, model: str, weights: str) -> None:
+    """Refuse a name that stands for no weights.
+
+    Raises:
+        ValueError: names those that there are.
+    """
+    choices = ["none", "packaged", "pretrained"]
     if source == "torchvision":
         import torchvision.models
 
-        known = [w.name for w in torchvision.models.get_model_weights(model)]
-        if weights in known:
-            enum = torchvision.models.get_model_weights(model)
-            state: dict[str, Tensor] = enum[weights].get_state_dict(check_hash=True)
-            return state
-        choices = ["none", "FILE.safetensors", *known]
-    else:
-        choices = ["none", "packaged", "pretrained", "FILE.safetensors"]
-    raise ValueError(
-        f"backbone {name!r}: weights is {weights!r}: expected one of {', '.join(choices)}"
-    )
+        known = model in torchvision.models.list_models()
+        names = torchvision.models.get_model_weights(model) if known else ()
+        choices = ["none", *(w.name for w in names)]
+    if weights not in choices and not weights.endswith(ENDINGS):
+        raise ValueError(
+            f"backbone {name!r}: weights is {weights!r}: expected one of {', '.join(choices)}, or "
+            f"a file ending in {', '.join(ENDINGS)}"
+        )
 
 
 def packaged_efficientnet_lite0() -> dict[str, Tensor]:
@@ -174,21 +209,55 @@ def _timm_name(key: str) -> str:
     return f"blocks.{stage}.{index}.{names[module]}.{tensor}"
 
 
-def _load_weights(network: nn.Module, state: dict[str, Tensor], name: str) -> None:
-    own = {key: tuple(t.shape) for key, t in network.state_dict().items()}
-    given = {key: tuple(t.shape) for key, t in state.items()}
-    for key in sorted(own.keys() | given.keys()):
-        if own.get(key) != given.get(key):
-            raise ValueError(
-                f"weights of backbone {name!r} do not fit: {key} is {given.get(key, 'missing')}, "
-                f"expected {own.get(key, 'none')}"
-            )
-    network.load_state_dict(state)
+def _class_count(network: nn.Module, name: str, size: int) -> int:
+    """The number of classes of a network."""
+    if getattr(network, "num_classes", None) == 0:
+        raise ValueError(
+            f"backbone {name!r} has num_classes 0: expected a classifier, features have no class"
+        )
+    try:
+        with torch.no_grad():
+            logits = network(torch.zeros(1, 3, size, size))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        said = " ".join(str(error).split())
+        raise ValueError(
+            f"backbone {name!r} does not take images of {size} x {size} pixels ({said}): expected "
+            "the size that it is made for"
+        ) from error
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 1:
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(
+            f"backbone {name!r} gives {found} for one image: expected logits (1, classes)"
+        )
+    if not bool(logits.isfinite().all()):
+        raise ValueError(
+            f"backbone {name!r} gives logits that are NaN or infinite for a black image: expected "
+            "finite ones, are its weights damaged?"
+        )
+    return logits.shape[1]
 
 
-def _class_count(network: nn.Module, size: int) -> int:
-    with torch.no_grad():
-        return int(network(torch.zeros(1, 3, size, size)).shape[1])
+def _refuse_features(backbone: Backbone) -> None:
+    """Refuse a network whose output is one of its layers, averaged or taken at the first token.
+
+    Raises:
+        ValueError: it has no head.
+    """
+    size = backbone.size
+    image = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    layers = {*backbone.taps, backbone.cam_layer}
+    with torch.no_grad(), backbone.tap([*layers]) as outputs:
+        logits = backbone.network((image - backbone.mean) / backbone.std)
+    for layer, output in outputs.items():
+        if not isinstance(output, Tensor) or output.ndim not in (3, 4):
+            continue
+        grid = output.movedim(backbone.channel_axis, 1).flatten(2)
+        for pooled in (grid.mean(dim=2), grid[:, :, 0], grid.amax(dim=2)):
+            if pooled.shape == logits.shape and torch.allclose(pooled, logits, rtol=1e-3):
+                raise ValueError(
+                    f"backbone {backbone.name!r} gives what layer {layer!r} gives, pooled: "
+                    "expected a classifier, features have no class"
+                )
 
 
 def fold_batch_norms(network: nn.Module, size: int) -> nn.Module:

@@ -13,9 +13,14 @@ class AblationCAM(Explainer):
     (pytorch-grad-cam subtracts 1e7 where there are negative ones). Only what lies behind the layer
     is repeated for each channel.
 
+    The logit by which the drop is divided has a sign. The same number taken from all logits changes
+    no prediction, but where it makes this one negative the map is turned over; with `relative`
+    false it changes nothing.
+
     Args:
         backbone: the classifier.
         layer: the module whose channels are ablated; the backbone's CAM layer if None.
+        relative: divide the drop by the logit, as in the paper; or weight by the drop alone.
         batch_size: ablations through the rest of the network at a time.
     """
 
@@ -25,13 +30,19 @@ class AblationCAM(Explainer):
     kind = "CAM"
 
     def __init__(
-        self, backbone: Backbone, *, layer: str | None = None, batch_size: int = 256
+        self,
+        backbone: Backbone,
+        *,
+        layer: str | None = None,
+        relative: bool = True,
+        batch_size: int = 256,
     ) -> None:
         super().__init__(backbone)
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}: expected at least 1")
         self._layer = layer or backbone.cam_layer
-        backbone.layer(self._layer)
+        backbone.use(self._layer)
+        self._relative = relative
         self._batch_size = batch_size
 
     def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
@@ -53,7 +64,9 @@ class AblationCAM(Explainer):
             self.backbone.from_layer(self._layer, image, without(own, chosen, axis))[:, target]
             for chosen in torch.arange(own.shape[axis], device=own.device).split(self._batch_size)
         ]
-        weights = (whole - torch.cat(left)) / whole
+        weights = whole - torch.cat(left)
+        if self._relative:
+            weights = weights / whole
         return torch.einsum("c,bchw->bhw", weights, self.backbone.grid(own))
 
 

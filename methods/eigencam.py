@@ -25,7 +25,7 @@ class EigenCAM(Explainer):
     def __init__(self, backbone: Backbone, *, layer: str | None = None) -> None:
         super().__init__(backbone)
         self._layer = layer or backbone.cam_layer
-        backbone.layer(self._layer)
+        backbone.use(self._layer)
 
     def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps at the resolution of the layer."""

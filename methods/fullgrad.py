@@ -34,10 +34,11 @@ class FullGrad(Explainer):
     def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps at the resolution of the image."""
         inputs = images.detach().clone().requires_grad_()
-        outputs, handles = [], list[RemovableHandle]()
+        ran: list[tuple[nn.Module, Tensor]] = []
+        handles: list[RemovableHandle] = []
 
-        def keep(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
-            outputs.append(output)
+        def keep(module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+            ran.append((module, output))
             return output.clone()  # what follows may work in place
 
         try:
@@ -45,13 +46,14 @@ class FullGrad(Explainer):
             with torch.enable_grad():
                 logits = self.backbone(inputs)
                 score = logits.gather(1, targets[:, None]).sum()
-                own, *others = torch.autograd.grad(score, [inputs, *outputs])
+                wanted = [inputs, *(output for _, output in ran)]
+                own, *others = torch.autograd.grad(score, wanted, materialize_grads=True)
         finally:
             for handle in handles:
                 handle.remove()
         total = channels(own * (images - self.backbone.mean), images.shape[2:])
-        for layer, gradient in zip(self._layers, others, strict=True):
-            offset = bias(layer)
+        for (module, _), gradient in zip(ran, others, strict=True):
+            offset = bias(module)
             assert offset is not None
             total += channels(gradient * offset[:, None, None], images.shape[2:])
         return normalise(total)

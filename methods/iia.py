@@ -50,7 +50,7 @@ class IIA(Explainer):
                 f"{batch_size}: expected at least 1 each"
             )
         self._layer = layer or backbone.cam_layer
-        backbone.layer(self._layer)
+        backbone.use(self._layer)
         self._image_steps = image_steps
         self._layer_steps = layer_steps
         self._batch_size = batch_size

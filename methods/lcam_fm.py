@@ -20,6 +20,7 @@ class LCAMFm(MaskExplainer):
 
     def masked_logits(self, images: Tensor, masks: Tensor) -> Tensor:
         """See MaskExplainer: the features of the last layer under the masks (B, h, w)."""
-        with self.backbone.changed(self.layers[-1], lambda output: output * masks[:, None]):
+        masks = masks.unsqueeze(self.backbone.channel_axis)
+        with self.backbone.changed(self.layers[-1], lambda output: output * masks):
             logits: Tensor = self.backbone(images)
         return logits

@@ -47,7 +47,7 @@ class ScoreCAM(Explainer):
                 "may be null for all"
             )
         self._layer = layer or backbone.cam_layer
-        backbone.layer(self._layer)
+        backbone.use(self._layer)
         self._channels = channels
         self._colour = colour_of(backbone, fill)
         self._batch_size = batch_size

@@ -51,11 +51,11 @@ def main(params: Params) -> None:
     known = known_measures(project.catalogue)
     images = read_split(results.SPLITS, "evaluation")
     works: list[Unfinished] = []
-    for backbone, spec in params.backbones.items():
+    for backbone in params.backbones:
         cells = [cell for cell in project.cells(backbone) if fills_of(cell, params.mode)]
         if not cells:
             continue
-        network = build_backbone(backbone, device=device(), **spec.spec)
+        network = build_backbone(backbone, device=device(), **project.spec(backbone))
         rows: list[dict[str, str | Entry]] = []
         for cell in cells:
             split = images.first(min(IMAGES, project.images_of(cell, METRIC)))

@@ -1,60 +1,41 @@
 """Suggest which layers of a network the explainers should read, as lines for params.yaml."""
 
 import argparse
-import math
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import yaml
-from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
+from torch import nn
 from torchvision.models import get_model_weights
 
 from benchmark.core.params import Backbone
-from methods import build_network
+from methods import Meaning, build_network, probe_layers
+from methods._probe import FOLLOWS
 
 TAPS = 3
 """Layers suggested for the trainable explainers, as many as the paper has."""
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
+MIXED = 3.0
+"""Below this `peak` (see methods.Meaning) a layer mixes all places."""
 
-@dataclass(frozen=True)
-class Fired:
-    """A module that has run: its name, what it gave for one image, whether it changed anything."""
-
-    name: str
-    module: nn.Module
-    output: Tensor
-    changed: bool
-
-    @property
-    def side(self) -> tuple[int, bool] | None:
-        """Side of a square grid (above 1) and whether channels come last, if it gave a grid."""
-        shape = self.output.shape
-        if self.output.ndim != 4 or len(self.output) != 1 or (shape[1] == shape[2] == shape[3]):
-            return None
-        for side, others, last in ((shape[3], shape[2], False), (shape[1], shape[2], True)):
-            if side == others and side > 1:
-                return side, last
-        return None
+NOTHING = nn.Identity | nn.Dropout | nn.AdaptiveAvgPool2d
+"""Modules that hand on what they get, or nearly."""
 
 
 def suggest(name: str) -> Backbone:
     """Parameters of a timm network, or with `torchvision:` in front of torchvision's.
 
-    Of a network of grids the last of the outermost modules of each of the three smallest grids; of
-    one of tokens the first norm of each of the last three blocks, as the paper has it for
-    ViT-B-16. Where timm knows the stages of a network of grids, the grids are theirs, and a stage
-    that ends later than the outermost module is taken instead: gates and position biases inside
-    the blocks give small grids too. The CAM layer is the deepest of them. The weights are the
+    Only layers that explainers can read are suggested, see methods.Backbone.use. Where they are of
+    several sizes, the last of the outermost modules of each of the three smallest; where all are of
+    one, as a ViT's, the first norm of each of the last three blocks, as the paper has it for
+    ViT-B-16, or the blocks themselves. The CAM layer is the deepest of them. The weights are the
     published ones, `none` (random) where there are none; what is looked at here has random ones.
 
     Raises:
-        ValueError: an unknown network, or one with neither.
+        ValueError: an unknown network, or one without such layers.
     """
     library, _, model = name.rpartition(":")
     blank = Backbone.model_validate(
@@ -69,20 +50,37 @@ def suggest(name: str) -> Backbone:
             "cam_layer": "none",
         }
     )
-    network = build_network(model, source=blank.source, model=model, weights="none").eval()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = build_network(model, source=blank.source, model=model, weights="none").eval()
+    wake(network)
     told = getattr(network, "pretrained_cfg", None) or {}
     size = int(told.get("input_size", (3, blank.size))[1])
-    fired = trace(network, size)
-    known = stages(network)
-    found = (grids(fired, known) if known else None) or tokens(fired) or grids(fired)
+    mean, std = tuple(told.get("mean", blank.mean)), tuple(told.get("std", blank.std))
+    found = choose(network, probe_layers(network, mean, std, size))
     if found is None:
         raise ValueError(
-            f"{name!r} gives neither square grids nor tokens: expected a network of images, "
-            "choose its layers from named_modules()"
+            f"{name!r} has no layer that explainers can read: expected grids or tokens whose "
+            "places follow the image"
         )
-    seen = {"size": size, "mean": tuple(told.get("mean", blank.mean))}
-    seen |= {"std": tuple(told.get("std", blank.std)), "weights": published(blank, told)}
+    seen = {"size": size, "mean": mean, "std": std, "weights": published(blank, told)}
     return blank.model_copy(update=seen | found)
+
+
+def wake(network: nn.Module) -> None:
+    """Let every part of a network with random weights do something.
+
+    Many start as the identity: the scale of what a block adds is zero, or nearly so.
+    """
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            if name.endswith("bias") or not weight.is_floating_point():
+                continue
+            if weight.ndim == 1 and bool((weight == weight[0]).all()) and abs(weight[0]) < 0.5:
+                weight.fill_(1.0)
+            elif not bool(weight.any()):
+                weight.copy_(0.02 * torch.randn(weight.shape, generator=generator))
 
 
 def published(blank: Backbone, told: dict[str, Any]) -> str:
@@ -93,93 +91,69 @@ def published(blank: Backbone, told: dict[str, Any]) -> str:
     return "pretrained" if told.get("url") or told.get("hf_hub_id") else "none"
 
 
-def trace(network: nn.Module, size: int) -> list[Fired]:
-    """Every module that gives a tensor for one image of `size`, in the order they end."""
-    fired: list[Fired] = []
-    handles: list[RemovableHandle] = []
-    given: dict[str, Tensor | None] = {}
+def choose(
+    network: nn.Module, probed: dict[str, tuple[tuple[int, ...], list[Meaning]]]
+) -> dict[str, object] | None:
+    """The layers to suggest and how they are laid out; None if no layer follows the image.
 
-    def note(name: str) -> Iterator[RemovableHandle]:
-        def before(_module: nn.Module, inputs: tuple[object, ...]) -> None:
-            first = inputs[0] if inputs else None
-            given[name] = first.clone() if isinstance(first, Tensor) else None  # may be overwritten
-
-        def after(module: nn.Module, _inputs: object, output: object) -> None:
-            if isinstance(output, Tensor):
-                own = given[name]
-                same = own is not None and own.shape == output.shape and torch.equal(own, output)
-                weighs = any(True for _ in module.parameters())  # a residual may start at zero
-                fired.append(Fired(name, module, output, changed=weighs or not same))
-
-        module = network.get_submodule(name)
-        yield module.register_forward_pre_hook(before)
-        yield module.register_forward_hook(after)
-
-    image = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
-    try:
-        handles.extend(h for name, _ in network.named_modules() if name for h in note(name))
-        with torch.no_grad():
-            network(image)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return fired
-
-
-def tokens(fired: list[Fired]) -> dict[str, object] | None:
-    """Layers and the number of prefix tokens of a transformer, or None if it is no such network."""
-    groups: dict[tuple[str, type, int], list[str]] = {}
-    for one in fired:
-        if one.output.ndim == 3 and len(one.output) == 1:
-            key = one.name.rpartition(".")[0], type(one.module), one.output.shape[1]
-            groups.setdefault(key, []).append(one.name)
-    norms = {
-        key: [name for name in (first_norm(block, fired) for block in names) if name]
-        for key, names in groups.items()
-    }
-    if not any(len(names) >= TAPS for names in norms.values()):
-        return None
-    key = max(norms, key=lambda key: len(norms[key]))
-    count = key[2]
-    layers = tuple(norms[key][-TAPS:])
-    prefix = count - math.isqrt(count) ** 2
-    return {"taps": layers, "cam_layer": layers[-1], "prefix_tokens": prefix}
-
-
-def first_norm(block: str, fired: list[Fired]) -> str | None:
-    """The first layer norm inside a block."""
-    inside = (f for f in fired if f.name.startswith(f"{block}."))
-    return next((f.name for f in inside if isinstance(f.module, nn.LayerNorm)), None)
-
-
-def stages(network: nn.Module) -> list[str]:
-    """The last stages in timm's `feature_info`, each of another size; torchvision has none."""
-    told = getattr(network, "feature_info", None) or []
-    return list({stage["reduction"]: stage["module"] for stage in told}.values())[-TAPS:]
-
-
-def grids(fired: list[Fired], known: Sequence[str] = ()) -> dict[str, object] | None:
-    """Layers of a network of grids, and where its channels are; None if it has none.
-
-    With known stages the grids are theirs; None if one of them gives no grid.
+    Args:
+        network: with random weights, which may mix all places of a deep layer. So the last stage
+            that timm knows, and layers of the shape of one that follows, need not follow.
+        probed: see methods.probe_layers.
     """
-    changed = [(one, one.side) for one in fired if one.changed]
-    placed = [(one, *side) for one, side in changed if side is not None]
-    ends = {side: last for one, side, last in placed if not known or one.name in known}
-    if len(ends) < len(known):
+    follow = {n: own[0] for n, (_, own) in probed.items() if own and own[0].follows >= FOLLOWS}
+    if not follow:
         return None
-    channels_last = sum(ends.values()) * 2 > len(ends)
+    stages = [s["module"] for s in getattr(network, "feature_info", None) or []]
+    layouts = {name: (own.channel_axis, own.prefix_tokens) for name, own in follow.items()}
+    every = [layouts[n] for n in stages if n in layouts][-1:] or list(layouts.values())
+    axis, prefix = layout = max(dict.fromkeys(every), key=every.count)
+    shapes = {probed[name][0] for name in follow if layouts[name] == layout}
+    likely = {
+        name: meaning
+        for name, (shape, own) in probed.items()
+        if (name in stages[-1:] or shape in shapes)
+        and not isinstance(network.get_submodule(name), NOTHING)
+        for meaning in own
+        if (meaning.channel_axis, meaning.prefix_tokens) == layout
+        and (name in follow or meaning.peak < MIXED)
+    }
+    sizes = sorted({meaning.rows for meaning in likely.values()})[:TAPS]
+    layers = ends_of_stages(likely, sizes) if len(sizes) > 1 else ends_of_blocks(network, likely)
+    last = prefix is None and axis == -1
+    return {"taps": layers, "cam_layer": layers[-1], "prefix_tokens": prefix, "channels_last": last}
+
+
+def ends_of_stages(readable: dict[str, Meaning], sizes: list[int]) -> tuple[str, ...]:
+    """The last of the outermost layers of each size, the largest first."""
     layers: list[str] = []
-    for wanted in reversed(sorted(ends)[:TAPS]):
-        names = [one.name for one, *place in placed if place == [wanted, channels_last]]
-        own = [
-            name for name in names if not any(f"{one}.".startswith(f"{name}.") for one in layers)
-        ]
-        depth = min((name.count(".") for name in own), default=0)
-        layers += [name for name in own if name.count(".") == depth or name in known][-1:]
-    if not layers:
-        return None
-    return {"taps": tuple(layers), "cam_layer": layers[-1], "channels_last": channels_last}
+    for size in reversed(sizes):
+        names = [name for name, own in readable.items() if own.rows == size]
+        names = [n for n in names if not any(f"{one}.".startswith(f"{n}.") for one in layers)]
+        depth = min((name.count(".") for name in names), default=0)
+        layers += [name for name in names if name.count(".") == depth][-1:]
+    return tuple(layers)
+
+
+def ends_of_blocks(network: nn.Module, readable: dict[str, Meaning]) -> tuple[str, ...]:
+    """The first norm, or else the end, of each of the last blocks.
+
+    Blocks are the most modules of one class that stand side by side.
+    """
+    groups: dict[tuple[str, type], list[str]] = {}
+    for name in readable:
+        key = name.rpartition(".")[0], type(network.get_submodule(name))
+        groups.setdefault(key, []).append(name)
+    blocks = max(groups.values(), key=len)[-TAPS:]
+    norms = [first_norm(network, block, readable) for block in blocks]
+    return tuple(norm or block for norm, block in zip(norms, blocks, strict=True))
+
+
+def first_norm(network: nn.Module, block: str, readable: dict[str, Meaning]) -> str | None:
+    """The first layer norm inside a block, if explainers can read it."""
+    inside = (name for name in readable if name.startswith(f"{block}."))
+    norms = (n for n in inside if isinstance(network.get_submodule(n), nn.LayerNorm))
+    return next(norms, None)
 
 
 def lines(name: str, spec: Backbone) -> str:

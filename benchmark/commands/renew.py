@@ -200,8 +200,7 @@ def write_steps(project: Project, state: Trained, path: Path) -> None:
     from methods import build_backbone
 
     cell = state.cell
-    spec = project.params.backbones[cell.backbone].spec
-    network = build_backbone(cell.backbone, device=device(), **spec)
+    network = build_backbone(cell.backbone, device=device(), **project.spec(cell.backbone))
     explainer = training.build_trainable(cell.load or cell.explainer, network, cell.settings)
     train = read_training(results.SPLITS)
     updates, optimiser = training.take_steps(

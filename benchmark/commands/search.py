@@ -63,7 +63,7 @@ def main(params: Params) -> None:
         cells = [cell for cell in project.trained(backbone) if cell.checkpoint is None]
         if not cells:
             continue
-        network = build_backbone(backbone, device=device(), **params.backbones[backbone].spec)
+        network = build_backbone(backbone, device=device(), **project.spec(backbone))
         rows: list[dict[str, Any]] = []
         for cell in cells:
             key = key_of(project, cell)

@@ -161,11 +161,31 @@ class Project:
         weights = self.params.backbones[backbone].weights
         if weights == "packaged":
             return digest_packaged()
-        if not weights.endswith(".safetensors"):
+        if not Path(weights).suffix:
             return weights
         if not Path(weights).is_file():
             raise ValueError(f"backbone {backbone!r}: weights file {weights} not found")
         return digest_file(Path(weights))
+
+    def spec(self, backbone: str) -> dict[str, Any]:
+        """The arguments of methods.build_backbone, with what is known of the network's layers."""
+        kept = results.read_json(results.CHECK) if results.CHECK.is_file() else {}
+        known = kept.get("networks", {}).get(backbone, {})
+        fresh = known.get("key") == self.probe_key(backbone)
+        return self.params.backbones[backbone].spec | {"probed": known if fresh else None}
+
+    def probe_key(self, backbone: str) -> str:
+        """What is known of a network's layers, once its explainers are built, is made of this."""
+        cells = self.probed_cells(backbone).values()
+        modules = ["benchmark.engine.probing", *map(self.module_of, cells)]
+        built = [[c.load, c.explainer, c.settings, c.reference] for c in cells]
+        return self.key(modules, built, {}, backbone).digest
+
+    def probed_cells(self, backbone: str) -> dict[str, Cell]:
+        """What is built on a backbone, by what messages call it: its cells, and its variants."""
+        variants = self.params.ablation.get(backbone, {})
+        studied = {f"variant {v} on {backbone}": self.params.variant(backbone, v) for v in variants}
+        return {cell.name: cell for cell in self.cells(backbone)} | studied
 
     def module_of(self, cell: Cell) -> str:
         """The module of a cell's explainer."""

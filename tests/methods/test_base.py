@@ -71,6 +71,15 @@ def test_normalise() -> None:
     assert normalise(maps).tolist() == [[[0.0, 0.5], [0.25, 1.0]], [[0.0, 0.0], [0.0, 0.0]]]
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_normalise_hides_nothing_that_is_not_finite(value: float) -> None:
+    maps = torch.tensor([[[0.0, 1.0], [2.0, value]], [[0.0, 1.0], [2.0, 4.0]]])
+    found = normalise(maps)
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        check_maps(found, maps)
+    assert found[1].tolist() == [[0.0, 0.25], [0.5, 1.0]]
+
+
 def test_image_seeds_depend_on_the_image_alone(pixels: Tensor) -> None:
     seeds = image_seeds(pixels)
     assert len(set(seeds)) == 3

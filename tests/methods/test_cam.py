@@ -266,11 +266,67 @@ def test_ablations_pass_behind_the_layer_only(cnn: Backbone, pixels: Tensor) -> 
         cnn.layer(name).register_forward_hook(lambda _m, inputs, _o: seen.append(len(inputs[0])))
         for name in ("0", "3.2")
     ]
-    AblationCAM(cnn)(pixels[:1], TARGETS[:1])
+    explainer = AblationCAM(cnn)
+    seen.clear()  # the layer was probed
+    explainer(pixels[:1], TARGETS[:1])
     for handle in handles:
         handle.remove()
     assert seen == [1, 1, 1, 8]
     assert cnn.passes.forward == 1 + 8
+
+
+def test_the_drop_alone_knows_no_offset_of_the_logits(cnn: Backbone, pixels: Tensor) -> None:
+    """The same number less for every class is the same prediction; the quotient has another sign."""
+    drop, quotient = AblationCAM(cnn, relative=False), AblationCAM(cnn)
+    with torch.no_grad():
+        before = drop(pixels, TARGETS), quotient(pixels, TARGETS)
+        cnn.network[-1][-1].bias -= 100.0  # type: ignore[index, operator]
+        assert (cnn(pixels) < 0).all()
+        after = drop(pixels, TARGETS), quotient(pixels, TARGETS)
+    assert torch.allclose(before[0], after[0], atol=1e-3)
+    assert not torch.allclose(before[1], after[1], atol=0.1)
+
+
+class Tangled(nn.Module):
+    """Registers its layers in another order than it runs them, one twice and one never."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, 5)
+        self.never = nn.Conv2d(3, 3, 1)
+        self.second = nn.Conv2d(3, 3, 3, padding=1)
+        self.first = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = self.second(self.first(images).relu()).relu()
+        logits: Tensor = self.head(self.first(hidden).mean(dim=(2, 3)))
+        return logits
+
+
+def test_fullgrad_takes_each_bias_where_it_is_added(pixels: Tensor) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Tangled()
+    common: dict[str, Any] = {"name": "tangled", "size": 32, "classes": 5}
+    backbone = Backbone(
+        network, mean=[0.0] * 3, std=[1.0] * 3, taps=["second"], cam_layer="second", **common
+    )
+    images = pixels.clone().requires_grad_()
+    one = network.first(images)
+    two = network.second(one.relu())
+    three = network.first(two.relu())
+    score = network.head(three.mean(dim=(2, 3))).gather(1, TARGETS[:, None]).sum()
+    inputs, *gradients = torch.autograd.grad(score, [images, one, two, three])
+    biases = network.first.bias, network.second.bias, network.first.bias
+    parts = [inputs * images.detach()]
+    parts += [g * own[:, None, None] for g, own in zip(gradients, biases, strict=True)]  # type: ignore[index]
+    total = sum(
+        normalise(part.detach().abs().flatten(0, 1)).unflatten(0, part.shape[:2]).sum(dim=1)
+        for part in parts
+    )
+    assert isinstance(total, Tensor)
+    found = FullGrad(backbone)(pixels, TARGETS)
+    assert torch.allclose(found, normalise(total), atol=1e-5)
 
 
 def test_fullgrad_is_the_librarys(cnn: Backbone, pixels: Tensor) -> None:

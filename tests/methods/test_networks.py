@@ -213,3 +213,55 @@ def test_a_network_of_ones_own_is_wrapped() -> None:
     assert (backbone.name, backbone.size, backbone.classes) == ("own", 16, 4)
     assert not backbone.network.training
     assert not any(parameter.requires_grad for parameter in backbone.parameters())
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "others", "message"),
+    [
+        ("resnet18", 32, {"num_classes": 0}, "has num_classes 0: expected a classifier"),
+        ("vit_tiny_patch16_224", 225, {}, "does not take images of 225 x 225 pixels"),
+        ("swinv2_tiny_window8_256", 224, {}, "does not take images of 224 x 224 pixels"),
+    ],
+)
+def test_what_is_no_classifier_of_such_images(
+    model: str, size: int, others: dict[str, Any], message: str
+) -> None:
+    spec = {"source": "timm", "model": model, "weights": "none", "arguments": others}
+    own: dict[str, Any] = {**spec, "size": size, "taps": ["x"], "cam_layer": "x", **IMAGENET}
+    with pytest.raises(ValueError, match=message) as refused:
+        build_backbone("net", **own)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("pool", ["mean", "first", "max"])
+def test_features_are_no_class_scores(pool: str) -> None:
+    class Features(nn.Module):
+        """Pools a layer, and ends."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Conv2d(3, 7, 4, stride=4)
+
+        def forward(self, images: Tensor) -> Tensor:
+            grid = self.layer(images).flatten(2)
+            kinds = {"mean": grid.mean(dim=2), "first": grid[:, :, 0], "max": grid.amax(dim=2)}
+            return kinds[pool]
+
+    seen: dict[str, Any] = {"name": "net", "size": 32, "taps": ["layer"], "cam_layer": "layer"}
+    with pytest.raises(ValueError, match="gives what layer 'layer' gives, pooled"):
+        wrap_network(Features(), **seen, **IMAGENET)
+
+
+def test_weights_that_are_not_finite() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 4, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    nn.init.constant_(network[0].weight, float("nan"))  # type: ignore[arg-type]
+    seen: dict[str, Any] = {"name": "net", "size": 32, "taps": ["0"], "cam_layer": "0"}
+    with pytest.raises(ValueError, match="logits that are NaN or infinite"):
+        wrap_network(network, **seen, **IMAGENET)
+
+
+def test_no_layer_of_the_paper_is_refused(papers: Backbone) -> None:
+    """With random weights, so a place need not follow; nothing else may be wrong."""
+    papers.trusted = (*papers.taps, papers.cam_layer)
+    for layer in papers.trusted:
+        papers.use(layer)

@@ -541,10 +541,16 @@ def test_refuses_other_networks(cls: type[Explainer], case: str) -> None:
     assert "small" in str(refusal.value)
 
 
-def test_refuses_a_grid_that_is_no_square(pixels: Tensor) -> None:
+def test_maps_of_an_image_that_is_not_square(pixels: Tensor) -> None:
+    """They are those of the tokens, in rows as long as the image has patches side by side."""
     backbone = timm_vit(img_size=(SIDE, 2 * SIDE))
-    with pytest.raises(ValueError, match="32 patch tokens of 'small' form no square grid"):
-        Rollout(backbone)(torch.cat([pixels, pixels], dim=3), TARGETS)
+    images = torch.cat([pixels, pixels.flip(3)], dim=3)
+    maps = Rollout(backbone)(images, TARGETS)
+    with torch.no_grad(), attentions(backbone) as collected:
+        backbone(images)
+    expected = rolled_out(collected)[:, 1:]
+    assert maps.shape == (3, SIDE // 8, 2 * SIDE // 8)
+    assert torch.equal(maps, normalise(expected.unflatten(1, maps.shape[1:])))
 
 
 def test_blocks_are_read_without_a_copy() -> None:

@@ -1,0 +1,140 @@
+"""Weights mean what their publisher means, or are refused as what they are."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision.models
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torchvision.models._api import WeightsEnum
+
+from methods import build_network
+from methods._weights import adopt_weights, load_weights
+
+State = dict[str, Tensor]
+
+
+def network(seed: int = 0) -> nn.Sequential:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1)).eval()
+
+
+def same(one: nn.Module, other: nn.Module) -> bool:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def below(start: str) -> Callable[[State], State]:
+    return lambda state: {f"{start}{name}": tensor for name, tensor in state.items()}
+
+
+def without_counters(state: State) -> State:
+    return {n: t for n, t in state.items() if not n.endswith("num_batches_tracked")}
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [
+        lambda state: state,
+        without_counters,
+        *(below(start) for start in ("module.", "_orig_mod.", "model.", "module._orig_mod.")),
+        lambda state: {"state_dict": state, "epoch": 3, "optimizer": {"lr": 0.1}},
+        lambda state: {"model": below("module.")(without_counters(state))},
+    ],
+    ids=["as it is", "no counters", "module", "compiled", "model", "both", "entry", "all of it"],
+)
+def test_what_stands_in_front_does_not_matter(
+    saved: Callable[[State], Any], tmp_path: Path
+) -> None:
+    torch.save(saved(network(1).state_dict()), tmp_path / "weights.pth")
+    made = network(2)
+    load_weights(made, tmp_path / "weights.pth", "net")
+    assert same(made, network(1))
+
+
+def test_of_two_sets_one_is_chosen(tmp_path: Path) -> None:
+    one, other = network(1).state_dict(), network(2).state_dict()
+    flat = below("model.")(one) | below("ema.")(other)
+    save_file(flat, tmp_path / "weights.safetensors")
+    torch.save({"state_dict": one, "state_dict_ema": other}, tmp_path / "weights.pth")
+    for name, keys in (("safetensors", ("model", "ema")), ("pth", ("state_dict", "state_dict_ema"))):
+        path, made = tmp_path / f"weights.{name}", network(3)
+        said = rf"are 2 sets, under '{keys[0]}.', '{keys[1]}.': expected one, .* by weights_key"
+        with pytest.raises(ValueError, match=said):
+            load_weights(made, path, "net")
+        assert same(made, network(3))
+        for seed, key in enumerate(keys, start=1):
+            load_weights(made, path, "net", key)
+            assert same(made, network(seed))
+    with pytest.raises(ValueError, match="weights of backbone 'net' do not fit"):
+        load_weights(network(3), tmp_path / "weights.pth", "net", "state")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"<!DOCTYPE html><html>", "is an HTML page"),
+        (b"\n<html><body>Sign in</body>", "is an HTML page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "is a Git LFS pointer"),
+        (b"", "cannot read the weights file"),
+        (b"not a checkpoint at all, but longer than thirty-two bytes", "weights file"),
+    ],
+)
+@pytest.mark.parametrize("ending", ["safetensors", "pth"])
+def test_a_file_that_is_no_checkpoint(
+    content: bytes, message: str, ending: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"weights.{ending}"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"backbone 'net': .*{message}") as refused:
+        load_weights(network(), path, "net")
+    assert "\n" not in str(refused.value)
+
+
+class Harmful:
+    """Would run code if it were unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return print, ("harm",)
+
+
+def test_code_is_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"state_dict": network().state_dict(), "more": Harmful()}, tmp_path / "own.pt")
+    with pytest.raises(ValueError, match="holds more than tensors and plain values"):
+        load_weights(network(), tmp_path / "own.pt", "net")
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite(value: float) -> None:
+    state = network().state_dict()
+    state["2.weight"][0, 0] = value
+    with pytest.raises(ValueError, match="own hold NaN or infinite values, in 2.weight"):
+        adopt_weights(network(), state, "own")
+
+
+def test_names_of_torchvisions_oldest_densenets() -> None:
+    made, given = (torchvision.models.get_model("densenet121", weights=None) for _ in "ab")
+    old = {
+        name.replace("norm1.", "norm.1.").replace("conv2.", "conv.2."): tensor
+        for name, tensor in given.state_dict().items()
+    }
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    adopt_weights(made, old, "own")
+    assert same(made, given)
+
+
+@pytest.mark.parametrize("model", ["googlenet", "inception_v3"])
+def test_published_weights_are_loaded_by_their_builder(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """These two were trained on images normalised otherwise, which their builders know."""
+    made = torchvision.models.get_model(model, weights=None, init_weights=False)
+    monkeypatch.setattr(WeightsEnum, "get_state_dict", lambda *_, **__: made.state_dict())
+    spec = {"source": "torchvision", "model": model}
+    loaded = build_network("net", **spec, weights="IMAGENET1K_V1")  # type: ignore[arg-type]
+    assert loaded.transform_input is True
