@@ -43,6 +43,9 @@ def main(params: Params) -> None:
         for cell in project.all_cells()
         if cell.load is not None
     }
+    outside |= {
+        name: digest_of(own) for name in params.backbones if (own := project.modules_of(name))
+    }
     project.scored_metrics()
     found = {
         "cells": {name: project.matrix(name) for name in params.backbones},

@@ -1,6 +1,7 @@
 """Names to networks: timm and torchvision classifiers behind methods.Backbone."""
 
 import copy
+import importlib
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +15,7 @@ from methods._base import Backbone
 from methods._probe import Meaning, Probed
 from methods._weights import ENDINGS, adopt_weights, load_weights
 
-NETWORK = ("source", "model", "arguments", "weights", "weights_key")
+NETWORK = ("source", "model", "load", "arguments", "weights", "weights_key")
 """The arguments of `build_backbone` that are of `build_network`."""
 
 
@@ -79,8 +80,9 @@ def wrap_network(network: nn.Module, *, name: str, size: int, **seen: Any) -> Ba
 def build_network(
     name: str,
     *,
-    source: str,
-    model: str,
+    source: str | None = None,
+    model: str | None = None,
+    load: str | None = None,
     weights: str,
     weights_key: str | None = None,
     arguments: Mapping[str, Any] | None = None,
@@ -91,20 +93,23 @@ def build_network(
         name: of the backbone, for messages.
         source: `timm` or `torchvision`.
         model: its name there.
+        load: package.module:function of one's own, which makes the network, instead.
         weights: `packaged` (EfficientNet-Lite0's), `none` (random), `pretrained` (what timm
             fetches), a weights name of torchvision, or a file, see methods._weights.
         weights_key: of a file with several sets of weights, the start of the names of one.
-        arguments: of the model's constructor.
+        arguments: of the model's constructor, or of the function.
 
     Raises:
         ValueError: an unknown network, weights that do not fit.
     """
     arguments = dict(arguments or {})
     _refuse_unknown_weights(name, source, model, weights)
-    if source == "timm":
-        made = _timm_network(name, model, arguments, fetched=weights == "pretrained")
+    if load is not None:
+        made = _loaded_network(name, load, arguments)
+    elif source == "timm":
+        made = _timm_network(name, str(model), arguments, fetched=weights == "pretrained")
     else:
-        made = _torchvision_network(name, model, arguments, weights)
+        made = _torchvision_network(name, str(model), arguments, weights)
     if weights == "packaged":
         adopt_weights(made, packaged_efficientnet_lite0(), f"weights of backbone {name!r}")
     elif weights.endswith(ENDINGS):
@@ -143,14 +148,43 @@ def _torchvision_network(
     return made
 
 
-def _refuse_unknown_weights(name: str, source: str, model: str, weights: str) -> None:
+def _loaded_network(name: str, load: str, arguments: Mapping[str, Any]) -> nn.Module:
+    """What a function of somebody's own makes.
+
+    Raises:
+        ValueError: there is no such function, or it fails or makes something else.
+    """
+    module, _, function = load.partition(":")
+    try:
+        make = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"backbone {name!r}: cannot load {load!r} ({error}): expected package.module:function"
+        ) from error
+    try:
+        made = make(**arguments)
+    except Exception as error:
+        said = " ".join(str(error).split())
+        raise ValueError(
+            f"backbone {name!r}: {load} fails with {type(error).__name__}: {said}"
+        ) from error
+    if not isinstance(made, nn.Module):
+        raise ValueError(
+            f"backbone {name!r}: {load} makes a {type(made).__name__}: expected an nn.Module"
+        )
+    return made
+
+
+def _refuse_unknown_weights(
+    name: str, source: str | None, model: str | None, weights: str
+) -> None:
     """Refuse a name that stands for no weights.
 
     Raises:
         ValueError: names those that there are.
     """
-    choices = ["none", "packaged", "pretrained"]
-    if source == "torchvision":
+    choices = ["none", "packaged", "pretrained"] if source == "timm" else ["none"]
+    if source == "torchvision" and model is not None:
         import torchvision.models
 
         known = model in torchvision.models.list_models()

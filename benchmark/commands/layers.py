@@ -25,37 +25,38 @@ NOTHING = nn.Identity | nn.Dropout | nn.AdaptiveAvgPool2d
 """Modules that hand on what they get, or nearly."""
 
 
-def suggest(name: str) -> Backbone:
-    """Parameters of a timm network, or with `torchvision:` in front of torchvision's.
+def suggest(name: str, size: int | None = None) -> Backbone:
+    """Parameters of a timm network, of torchvision:NAME, or of one's own, package.module:function.
 
     Only layers that explainers can read are suggested, see methods.Backbone.use. Where they are of
     several sizes, the last of the outermost modules of each of the three smallest; where all are of
     one, as a ViT's, the first norm of each of the last three blocks, as the paper has it for
     ViT-B-16, or the blocks themselves. The CAM layer is the deepest of them. The weights are the
-    published ones, `none` (random) where there are none; what is looked at here has random ones.
+    published ones, `none` (random) where there are none; what is looked at here has random ones,
+    but of a network of one's own what its function gives it.
+
+    Args:
+        name: see above.
+        size: side of its images, in pixels; what timm says, or 224, if None.
 
     Raises:
         ValueError: an unknown network, or one without such layers.
     """
     library, _, model = name.rpartition(":")
-    blank = Backbone.model_validate(
-        {
-            "source": library or "timm",
-            "model": model,
-            "weights": "none",
-            "size": 224,
-            "mean": IMAGENET_MEAN,
-            "std": IMAGENET_STD,
-            "taps": ["none"],
-            "cam_layer": "none",
-        }
-    )
+    own = library not in ("", "timm", "torchvision")
+    where = {"load": name} if own else {"source": library or "timm", "model": model}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = build_network(model, source=blank.source, model=model, weights="none").eval()
-    wake(network)
+        network = build_network(model, **where, weights="none").eval()
+    if not own:
+        wake(network)
     told = getattr(network, "pretrained_cfg", None) or {}
-    size = int(told.get("input_size", (3, blank.size))[1])
+    size = size or int(told.get("input_size", (3, 224))[1])
+    blank = Backbone.model_validate(
+        where
+        | {"weights": "none", "size": size, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+        | {"taps": ["none"], "cam_layer": "none"}
+    )
     mean, std = tuple(told.get("mean", blank.mean)), tuple(told.get("std", blank.std))
     found = choose(network, probe_layers(network, mean, std, size))
     if found is None:
@@ -63,7 +64,7 @@ def suggest(name: str) -> Backbone:
             f"{name!r} has no layer that explainers can read: expected grids or tokens whose "
             "places follow the image"
         )
-    seen = {"size": size, "mean": mean, "std": std, "weights": published(blank, told)}
+    seen = {"mean": mean, "std": std, "weights": published(blank, told)}
     return blank.model_copy(update=seen | found)
 
 
@@ -86,7 +87,7 @@ def wake(network: nn.Module) -> None:
 def published(blank: Backbone, told: dict[str, Any]) -> str:
     """What `weights` calls the published weights of a network; `none` if it has none."""
     if blank.source == "torchvision":
-        names = [weights.name for weights in get_model_weights(blank.model)]
+        names = [weights.name for weights in get_model_weights(str(blank.model))]
         return str(names[0]) if names else "none"
     return "pretrained" if told.get("url") or told.get("hf_hub_id") else "none"
 
@@ -165,13 +166,14 @@ def lines(name: str, spec: Backbone) -> str:
 def main() -> None:
     """Print the suggestion for the network of the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmark layers", description=__doc__)
-    parser.add_argument("name", help="a timm network, or torchvision:NAME")
-    name = parser.parse_args().name
+    parser.add_argument("name", help="a timm network, torchvision:NAME, or package.module:function")
+    parser.add_argument("--size", type=int, help="side of its images, in pixels")
+    given = parser.parse_args()
     try:
-        spec = suggest(name)
+        spec = suggest(given.name, given.size)
     except ValueError as error:
         sys.exit(f"layers: {' '.join(str(error).split())}")
-    print(lines(spec.model, spec), end="")
+    print(lines(given.name.rpartition(":")[2], spec), end="")
 
 
 if __name__ == "__main__":

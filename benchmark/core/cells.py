@@ -139,8 +139,9 @@ class Project:
             first: a number of images, and the files with a row an image that so many are taken of.
         """
         if backbone is not None:
-            modules = [*modules, NETWORKS]
-            parameters = [parameters, backbone, self.params.backbones[backbone].spec]
+            spec = self.params.backbones[backbone]
+            modules = [*modules, NETWORKS, *self.modules_of(backbone)]
+            parameters = [parameters, backbone, spec.spec]
         images, files = first
         digests = {name: digest_if_there(path) for name, path in data.items()}
         digests |= {n: digest_rows(p, images) if p.is_file() else "" for n, p in files.items()}
@@ -186,6 +187,11 @@ class Project:
         variants = self.params.ablation.get(backbone, {})
         studied = {f"variant {v} on {backbone}": self.params.variant(backbone, v) for v in variants}
         return {cell.name: cell for cell in self.cells(backbone)} | studied
+
+    def modules_of(self, backbone: str) -> list[str]:
+        """Somebody's own module that makes a backbone's network, if one does."""
+        load = self.params.backbones[backbone].load
+        return [] if load is None else [load.partition(":")[0]]
 
     def module_of(self, cell: Cell) -> str:
         """The module of a cell's explainer."""

