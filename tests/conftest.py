@@ -120,8 +120,9 @@ def tiny_vit() -> Backbone:
     with torch.random.fork_rng():
         torch.manual_seed(2)
         network = VisionTransformer(
-            img_size=TINY, patch_size=8, embed_dim=12, depth=3, num_heads=2, num_classes=5
-        )
+            img_size=TINY, patch_size=8, embed_dim=12, depth=3, num_heads=2, num_classes=5,
+            dynamic_img_size=True,
+        )  # fmt: skip
     return Backbone(
         network,
         name="tiny_vit",

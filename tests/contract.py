@@ -1,5 +1,6 @@
 """The promises of methods.Explainer, each a check that says which promise is broken."""
 
+import copy
 import random
 import re
 from collections.abc import Callable
@@ -138,6 +139,41 @@ def cost_is_as_said(case: Case) -> None:
     promise(found == expected, case, f"cost {case.cls.cost}: {found} images, expected {expected}")
 
 
+def what_is_not_finite_is_not_hidden(case: Case) -> None:
+    if case.cls.cost == "none":
+        return  # it does not ask the network
+    case.build()  # which probes the layers
+    broken = copy.deepcopy(case.backbone)
+    with torch.no_grad():
+        next(broken.network.parameters()).fill_(float("nan"))
+    explainer = methods.build(case.cls, broken, case.settings)
+    try:
+        check_maps(explainer(case.pixels, case.targets), case.pixels)
+    except ValueError:
+        return
+    promise(False, case, "a network that gives NaN gives no finite maps")
+
+
+def half_precision_gives_maps(case: Case) -> None:
+    explainer = case.build()
+    with torch.autocast("cpu", torch.bfloat16):
+        maps = explainer(case.pixels, case.targets)
+    try:
+        check_maps(maps, case.pixels)
+    except ValueError as error:
+        promise(False, case, f"maps in bfloat16: {error}")
+
+
+def images_need_not_be_square(case: Case) -> None:
+    wide = torch.cat([case.pixels, case.pixels.flip(3)], dim=3)
+    maps = case.build()(wide, case.targets)
+    try:
+        check_maps(maps, wide)
+    except ValueError as error:
+        promise(False, case, f"maps of images that are not square: {error}")
+    promise(maps.shape[2] == 2 * maps.shape[1], case, "maps have the shape of the images")
+
+
 PROMISES: list[Callable[[Case], None]] = [
     metadata,
     maps_are_maps,
@@ -148,6 +184,9 @@ PROMISES: list[Callable[[Case], None]] = [
     building_leaves_no_trace,
     state_goes_back_after_an_exception,
     cost_is_as_said,
+    what_is_not_finite_is_not_hidden,
+    half_precision_gives_maps,
+    images_need_not_be_square,
 ]
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from benchmark.core import results
 from benchmark.core.cells import Project, split_files
-from benchmark.core.params import Cell, Explainer, Params, load, refuse_unknown
+from benchmark.core.params import Cell, Explainer, Params, load, read_yaml, refuse_unknown
 from benchmark.core.stage import keep_freed_memory
 from benchmark.core.store import Result, Shelf, Unfinished
 from benchmark.data.splits import Split, read_split
@@ -87,7 +87,7 @@ def read_settings(text: str) -> dict[str, Any]:
         ValueError: no YAML mapping.
     """
     try:
-        settings = yaml.safe_load(text)
+        settings = read_yaml(text)
     except yaml.YAMLError:
         settings = None
     if not isinstance(settings, dict):

@@ -1,5 +1,6 @@
 """params.yaml, validated: unknown keys and values of the wrong type are errors."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -386,6 +387,26 @@ def refuse_unknown(place: str, names: Iterable[str], known: Iterable[str]) -> No
             raise ValueError(f"{place} is {name!r}: expected one of {', '.join(known)}")
 
 
+class Loader(yaml.SafeLoader):
+    """YAML as DVC writes it (1.2): 1e-05 is a number, which PyYAML takes for a text (1.1)."""
+
+
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+0123456789."),
+)
+
+
+def read_yaml(text: str) -> Any:
+    """What a YAML text says; see Loader.
+
+    Raises:
+        yaml.YAMLError: it is none.
+    """
+    return yaml.load(text, Loader)  # noqa: S506: a SafeLoader
+
+
 def load(path: Path = PARAMS) -> Params:
     """Read and validate the parameters.
 
@@ -393,7 +414,7 @@ def load(path: Path = PARAMS) -> Params:
         ValueError: the first thing wrong, in one line.
     """
     try:
-        raw = yaml.safe_load(path.read_text())
+        raw = read_yaml(path.read_text())
     except FileNotFoundError as error:
         raise ValueError(f"{path} not found: run from the folder that holds it") from error
     except yaml.YAMLError as error:

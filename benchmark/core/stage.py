@@ -2,13 +2,19 @@
 
 import argparse
 import ctypes
+import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from benchmark.core import processes
 from benchmark.core.params import load
+
+LOGS = Path("work/logs")
+"""Tracebacks of what nobody foresaw."""
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
@@ -19,7 +25,7 @@ def run(stage: Callable[..., None], *arguments: str) -> None:
     A name that starts with `--` is a switch.
 
     Of several processes the first does it all. Exits with 1 after one line on stderr if the stage
-    refuses its input.
+    refuses its input, or fails; then a log has the traceback.
     """
     if processes.first():
         call(stage, arguments)
@@ -48,6 +54,30 @@ def call(stage: Callable[..., None], arguments: tuple[str, ...]) -> None:
         stage(load(), **values)
     except (ValueError, OSError) as error:
         sys.exit(f"{name.rpartition('.')[2]}: {' '.join(str(error).split())}")
+    except Exception as error:
+        log = write_log(name)
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        where = place_of(error)
+        sys.exit(
+            f"{name.rpartition('.')[2]}: {said} (in {where}); nothing that was finished is lost, "
+            f"the traceback is in {log}"
+        )
+
+
+def write_log(name: str) -> Path:
+    """Write the traceback of the exception in hand to a file of its own."""
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    path = LOGS / f"{name.rpartition('.')[2]}-{stamp}-{os.getpid()}.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(traceback.format_exc())
+    return path
+
+
+def place_of(error: Exception) -> str:
+    """File and line of the innermost code that is no installed library's."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "site-packages" not in frame.filename]
+    return f"{Path(own[-1].filename).name}:{own[-1].lineno}"
 
 
 def keep_freed_memory() -> None:
@@ -58,7 +88,10 @@ def keep_freed_memory() -> None:
     mallopt: Any = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(LOGS = Path("work/logs")
+"""Tracebacks of what nobody foresaw."""
+
+M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def announce_training(name: str, why: Sequence[str], seconds: float) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -113,6 +114,7 @@ def fit(
     """
     images = min(recipe.images or len(train), len(train))
     refuse_batch_size(recipe, images)
+    refuse_unsavable(explainer)
     steps = images // recipe.batch_size
     total = steps * recipe.epochs
     trainee = parallel.trainee(explainer)
@@ -162,6 +164,21 @@ def refuse_batch_size(recipe: Recipe, images: int) -> None:
             f"train.batch_size is {recipe.batch_size}: expected a multiple of the "
             f"{parallel.count()} processes"
         )
+
+
+def refuse_unsavable(explainer: TrainableExplainer) -> None:
+    """Refuse what cannot be written once it is trained.
+
+    Raises:
+        ValueError: tensors that are tied, or not contiguous.
+    """
+    try:
+        safetensors.torch.save(explainer.attention.state_dict())
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"the attention mechanism of {type(explainer).__name__} cannot be saved: expected "
+            f"contiguous tensors, none of them tied ({' '.join(str(error).split())})"
+        ) from error
 
 
 def means(steps: list[dict[str, Tensor]]) -> dict[str, float]:

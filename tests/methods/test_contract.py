@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 from contract import PROMISES, Case, alone_as_in_a_batch, borrowed_state_goes_back, maps_are_maps
-from torch import Tensor
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
 
 import methods
 from methods import Backbone, Explainer
@@ -147,6 +148,29 @@ class Dearer(Broken):
         return super().__call__(images, targets)
 
 
+class HidesNaN(Broken):
+    """A network that gives NaN has maps of zeros."""
+
+    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        return super().__call__(images, targets).nan_to_num(0.0)
+
+
+class HalfPrecision(Broken):
+    """Maps are of the type that the network computes in."""
+
+    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        maps = super().__call__(images, targets)
+        return maps.bfloat16() if torch.is_autocast_enabled("cpu") else maps
+
+
+class SquareMaps(Broken):
+    """Maps are square, whatever the images are."""
+
+    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        maps = super().__call__(images, targets)
+        return maps[:, :, : maps.shape[1]]
+
+
 class Anonymous(Broken):
     """Without a paper."""
 
@@ -165,6 +189,9 @@ class Anonymous(Broken):
         (TrainMode, "it gives back what it borrows: training mode"),
         (ChangesImages, "images stay as they are"),
         (Dearer, r"cost 1 forward, 1 backward: \[6, 3\] images, expected \[3, 3\]"),
+        (HidesNaN, "a network that gives NaN gives no finite maps"),
+        (HalfPrecision, r"maps in bfloat16: maps are torch.bfloat16"),
+        (SquareMaps, "maps have the shape of the images"),
         (Anonymous, "it has a paper"),
     ],
 )
@@ -186,3 +213,77 @@ def test_a_broken_explainer_is_told_which_promise(
 def test_a_sound_explainer_breaks_none(cnn: Backbone, pixels: Tensor) -> None:
     for promise in PROMISES:
         promise(Case(Broken, cnn, pixels, torch.tensor([0, 3, 3])))
+
+
+class Reused(nn.Module):
+    """One activation runs twice, and the last convolution is overwritten by another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 6, 3, 2, 1), nn.Conv2d(6, 8, 3, 4, 1)
+        self.twice, self.over = nn.ReLU(), nn.ReLU(inplace=True)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = self.second(self.twice(self.twice(self.first(images) - 0.1)))
+        logits: Tensor = self.head(self.over(hidden).mean(dim=(2, 3)))
+        return logits
+
+
+def reused(layer: str) -> Backbone:
+    """A network of which `layer` is tapped."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Reused()
+    half = [0.5] * 3
+    return Backbone(
+        network, name="reused", mean=half, std=half, size=32, classes=5, taps=[layer],
+        cam_layer=layer,
+    )  # fmt: skip
+
+
+def without_cls() -> Backbone:
+    """A transformer whose head reads the mean of the patches."""
+    network = VisionTransformer(
+        img_size=32, patch_size=8, embed_dim=12, depth=2, num_heads=2, num_classes=5,
+        class_token=False, global_pool="avg",
+    )  # fmt: skip
+    half, layer = [0.5] * 3, "blocks.1.norm1"
+    return Backbone(
+        network, name="means", mean=half, std=half, size=32, classes=5, taps=[layer],
+        cam_layer=layer, prefix_tokens=0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", ["twice", "second", "means"])
+@pytest.mark.parametrize("name", methods.names())
+def test_an_odd_network_is_explained_or_refused_in_one_line(
+    name: str, odd: str, pixels: Tensor
+) -> None:
+    """Whoever reads the odd layer, or a CLS token that there is none of, refuses when it is built."""
+    backbone = without_cls() if odd == "means" else reused(odd)
+    cls = methods.load(name)
+    if backbone.family not in cls.families:
+        pytest.skip(f"it does not explain a {backbone.family}")
+    reads = READS_CLS if odd == "means" else READS_LAYERS
+    own = case(name, backbone, pixels)
+    if name in reads:
+        with pytest.raises(ValueError, match=REASONS[odd]) as refused:
+            own.build()
+        assert "\n" not in str(refused.value)
+    else:
+        maps_are_maps(own)
+
+
+READS_LAYERS = {
+    *("ttame", "tame", "lcam_img", "lcam_fm", "ttame_untrained", "gradcam", "gradcampp"),
+    *("xgradcam", "layercam", "hirescam", "eigencam", "scorecam", "ablationcam", "iia"),
+}
+READS_CLS = {
+    *("ttame", "ttame_untrained", "rollout", "generic_attention", "transformer_lrp", "iia"),
+}
+REASONS = {
+    "twice": "it runs 2 times a forward pass",
+    "second": "what follows works in place and overwrites it",
+    "means": "expected 'drop'|expected one Linear on the CLS token",
+}

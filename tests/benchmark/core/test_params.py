@@ -125,3 +125,13 @@ def test_a_renamed_key_is_named_before_the_one_it_leaves_missing(
     raw["explain"]["batchsize"] = raw["explain"].pop("batch_size")
     with pytest.raises(ValueError, match=r"unknown key 'explain.batchsize': .* batch_size"):
         load(raw, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-05", 1e-5), ("-1E+3", -1000.0), ("1.e2", 100.0), (".5e1", 5.0), ("0.00001", 1e-5),
+     ("1e-05x", "1e-05x"), ("'1e-05'", "1e-05"), ("e5", "e5"), ("3", 3)],
+)  # fmt: skip
+def test_numbers_as_dvc_writes_them(text: str, value: object) -> None:
+    """DVC writes YAML 1.2, in which an exponent needs no point before it."""
+    assert params.read_yaml(f"sigma: {text}") == {"sigma": value}

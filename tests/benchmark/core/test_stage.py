@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.core import stage
 from benchmark.core.memory import read_memory
 from benchmark.data.seeds import seed_of
 
@@ -119,3 +120,24 @@ def test_seeds_are_stable_and_differ() -> None:
     assert seed_of(0, "evaluate", "evaluation-00001") == seed_of(0, "evaluate", "evaluation-00001")
     assert len({seed_of(0, "a"), seed_of(0, "b"), seed_of(1, "a"), seed_of("0", "a")}) == 4
     assert 0 <= seed_of("x") < 2**63
+
+
+def failing(_params: object) -> None:
+    """A stage with a fault."""
+    raise KeyError("what\nnobody foresaw")
+
+
+def test_what_nobody_foresaw_is_one_line_and_a_log(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["failing"])
+    with pytest.raises(SystemExit) as stopped:
+        stage.run(failing)
+    line = str(stopped.value.code)
+    (log,) = (folder / "work" / "logs").iterdir()
+    assert "KeyError: 'what" in line
+    assert "(in test_stage.py:" in line
+    assert line.endswith(f"the traceback is in {log.relative_to(folder)}")
+    assert "\n" not in line
+    assert "in failing\n" in log.read_text()
