@@ -22,6 +22,7 @@ from benchmark.core.cells import Project, split_files
 from benchmark.core.params import Cell, Explainer, Params, load, read_yaml, refuse_unknown
 from benchmark.core.stage import keep_freed_memory
 from benchmark.core.store import Result, Shelf, Unfinished
+from benchmark.data.given_maps import read_given_maps
 from benchmark.data.splits import Split, read_split
 from benchmark.engine import explaining, scoring
 from benchmark.engine.devices import device
@@ -63,7 +64,10 @@ def main() -> None:
     )
     parser.add_argument("explainer", nargs="?", help="package.module:Class, or a name of methods/")
     parser.add_argument(
-        "--maps", type=Path, help="maps (N, h, w) in [0, 1] of the evaluation images"
+        "--maps",
+        type=Path,
+        help="maps (N, h, w) in [0, 1] of the evaluation images, in the order of "
+        "results/splits/evaluation.csv: .npy, .npz (maps, and ids in any order) or .pt",
     )
     parser.add_argument("--backbone", required=True, help="a backbone of params.yaml")
     parser.add_argument("--settings", default="{}", help="of the explainer, as YAML: '{steps: 8}'")
@@ -108,7 +112,7 @@ def compare(
         params: of the stored results.
         backbone: a name of `backbones`.
         explainer: `package.module:Class` or a name of methods/.
-        file: maps (N, h, w), float32 in [0, 1], of the evaluation images in their order.
+        file: maps (N, h, w) in [0, 1] of the evaluation images, see data.given_maps.
         settings: of the explainer.
 
     Raises:
@@ -120,10 +124,16 @@ def compare(
     split = read_split(results.SPLITS, "evaluation").first(params.images.evaluation)
     shelf = Shelf(COMPARE / backbone)
     if file is not None:
-        name, maps = file.stem, results.read_array(file)
+        name, maps = file.stem, read_given_maps(file, split.ids)
         cost: dict[str, Any] = {"label": name, "kind": "other", "trained": False}
         path = shelf.folder / f"{name}.npy"
         refuse_bad(params, maps, len(split), file)
+        if nan := int((~np.isfinite(maps).all(axis=(1, 2))).sum()):
+            print(
+                f"compare: {nan} of {len(maps)} maps hold NaN or infinite values, and are scored as "
+                "constant ones",
+                file=sys.stderr,
+            )
         results.write_array(path, maps)
         results.write_json(path.with_suffix(".json"), cost)
     else:
