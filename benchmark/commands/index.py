@@ -115,7 +115,7 @@ def held_out(root: Path, folder: Path) -> pd.DataFrame:
     Without folders or LOC_val_solution.csv the class is unknown, -1: the protocol explains what
     the network says.
     """
-    if any(entry.is_dir() for entry in os.scandir(folder)):
+    if any(entry.is_dir() and not is_image_file(entry.name) for entry in os.scandir(folder)):
         return in_classes(root, folder)
     solution, indices = root / SOLUTION, class_indices()
     labels: dict[str, int] = {}
@@ -133,19 +133,30 @@ def held_out(root: Path, folder: Path) -> pd.DataFrame:
                 f"{solution} names the class {unknown.iloc[0]!r}: expected a WordNet id of ImageNet"
             )
         labels = dict(zip(table["ImageId"], words.map(indices), strict=True))
-    names = sorted(entry.name for entry in os.scandir(folder) if is_image_file(entry.name))
+    entries = [entry for entry in os.scandir(folder) if entry.is_file()]
+    names = sorted(entry.name for entry in entries if is_image_file(entry.name))
     files = [(folder / name, labels.get(Path(name).stem, -1)) for name in names]
     return as_table(root, folder, files)
 
 
 def as_table(root: Path, folder: Path, found: Sequence[tuple[str | Path, int]]) -> pd.DataFrame:
-    """The images found in a folder, with their class indices, see `in_classes`."""
+    """The images found in a folder, with their class indices, see `in_classes`.
+
+    Hidden files are none, such as the `._x.JPEG` that macOS leaves.
+
+    Raises:
+        ValueError: there are none, one is empty, or two have one name.
+    """
+    found = [(path, index) for path, index in found if not Path(path).name.startswith(".")]
     if not found:
         raise ValueError(f"{folder} holds no images: expected .JPEG files")
     rows = []
     for path, index in tqdm(found, f"index {folder.name}", unit="image", disable=None):
         file = Path(path)
-        rows.append((file.stem, str(file.relative_to(root)), file.stat().st_size, index))
+        size = file.stat().st_size
+        if size == 0:
+            raise ValueError(f"{file} is empty: expected a photograph, fetch it again or remove it")
+        rows.append((file.stem, str(file.relative_to(root)), size, index))
     table = pd.DataFrame(rows, columns=["id", "path", "bytes", "class_index"])
     if table["id"].duplicated().any():
         twice = table["id"][table["id"].duplicated()].iloc[0]

@@ -52,6 +52,15 @@ class Photographs(Section):
     evaluation: Positive
     lists: Literal["authors", "seeded"]
 
+    @model_validator(mode="after")
+    def _crop_fits(self) -> "Photographs":
+        if self.resize < self.size:
+            raise ValueError(
+                f"images.resize is {self.resize}, images.size {self.size}: expected a shorter side "
+                "that the crop fits into"
+            )
+        return self
+
 
 SOURCES: dict[str, type[Section]] = {"compositions": Compositions, "photographs": Photographs}
 """Where images can come from: the name of the module in benchmark/data/, and its parameters."""

@@ -221,6 +221,38 @@ def test_too_many_are_refused(settings: Params, folder: Path) -> None:
         index.main(profile(settings, train=4), str(folder))
 
 
+@pytest.mark.parametrize("layout", stand_in.LAYOUTS)
+def test_what_is_beside_the_photographs_is_none(
+    layout: str, settings: Params, folder: Path
+) -> None:
+    """Hidden files that macOS leaves, and a folder that is called like a photograph."""
+    stand_in.build(folder, layout, train=3, held=9)
+    index.main(profile(settings), str(folder))
+    names = [Path("data") / f"{name}.csv" for name in ("train", "validation", "evaluation")]
+    before = [name.read_bytes() for name in names]
+    for file in list(folder.rglob("*.JPEG")):
+        file.with_name(f"._{file.name}").write_bytes(b"\0\5\x16\7")
+    flat = [file.parent for file in folder.rglob("ILSVRC2012_val_*.JPEG")]
+    if len(set(flat)) == 1:
+        (flat[0] / "x.JPEG").mkdir()
+    index.main(profile(settings), str(folder))
+    assert [name.read_bytes() for name in names] == before
+
+
+def test_an_empty_photograph_is_refused(settings: Params, folder: Path) -> None:
+    stand_in.build(folder, "torchvision", train=3, held=9)
+    victim = sorted(folder.rglob("*.JPEG"))[0]
+    victim.write_bytes(b"")
+    with pytest.raises(ValueError, match=f"{victim.name} is empty: expected a photograph"):
+        index.main(profile(settings), str(folder))
+
+
+def test_a_crop_larger_than_the_image_is_refused() -> None:
+    common = {"source": "photographs", "folder": "data", "validation": 4, "evaluation": 3}
+    with pytest.raises(ValueError, match=r"images.resize is 55, images.size 56: expected"):
+        Photographs.model_validate({**common, "resize": 55, "size": 56, "lists": "seeded"})
+
+
 def test_changed_missing_and_damaged_photographs_are_refused(
     settings: Params, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
