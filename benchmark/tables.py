@@ -45,6 +45,7 @@ def print_all(project: Project, long: "dict[str, pd.DataFrame]", known: Any) -> 
     """Write what people read, a folder a backbone, and a document of all of it."""
     from benchmark.report.printed import (
         CAPTIONS,
+        HEADLINE,
         describe_answers,
         describe_claims,
         printed_tables,
@@ -56,7 +57,10 @@ def print_all(project: Project, long: "dict[str, pd.DataFrame]", known: Any) -> 
     for backbone in long["comparison"]["backbone"].unique():
         own = {name: table[table["backbone"] == backbone] for name, table in long.items()}
         folder, variants = results.TABLES / str(backbone), project.marked_variants(str(backbone))
-        results.write_text(folder / "claims.md", describe_claims(own, known, labels))
+        claims = describe_claims(own, known, labels, project.params.tables.short)
+        headline = [line for label, line in claims.items() if label in HEADLINE]
+        results.write_text(folder / "claims.md", "".join(claims.values()))
+        results.write_text(folder / "headline.md", "".join(headline))
         if variants:
             said = describe_answers(own["answers"], known, variants)
             results.write_text(folder / "answers.md", said)

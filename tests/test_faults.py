@@ -1,6 +1,8 @@
 """The ten faults of the reference (its code, commit 92499e7) that this suite does not have.
 
-Numbered as in README.md; where the mode `reference` repeats one, that is tested too.
+Numbered as in docs/measures.md, which has faults of the training as well (tested in
+tests/benchmark/engine/test_training.py). Where the mode `reference` repeats one, that is tested
+too.
 """
 
 from pathlib import Path

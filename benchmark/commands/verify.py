@@ -41,6 +41,9 @@ lies on the edge falls the other way."""
 SEEDS = 3.0
 """Standard deviations over training seeds by which the mean of what is trained anew may differ."""
 
+PAGES = ("README.md", "docs")
+"""Where `make repro` prints results."""
+
 KEEP = ("results", "work", ".git", ".dvc", ".venv", str(PARAMS))
 """What a folder of its own does not share with this one."""
 
@@ -197,8 +200,12 @@ def compare(project: Project, folder: Path, spreads: Spreads | None) -> Comparis
     """
     known = known_measures(project.catalogue)
     found = Comparison([], [])
-    for shelf, cell, name, path in compared_results(project):
-        then, now = record_of(shelf, name), record_of(folder / shelf, name, here=True)
+    every = [*compared_results(project)]
+    shelves = {shelf for shelf, *_ in every}
+    before = {shelf: records_of(shelf) for shelf in shelves}
+    here = {shelf: records_of(folder / shelf, here=True) for shelf in shelves}
+    for shelf, cell, name, path in every:
+        then, now = before[shelf].pop(name, {}), here[shelf].get(name, {})
         label = f"{cell.name} {name.partition('/')[2] or 'sanity checks'}"
         kind = kind_of(project, cell)
         if not then or not now:
@@ -214,6 +221,8 @@ def compare(project: Project, folder: Path, spreads: Spreads | None) -> Comparis
         old, new = (table[table["metric"].isin(own)] for table in (old, new))
         spread = (spreads or {}).get((cell.backbone, cell.explainer)) if kind == "trained" else None
         found.compared.extend(compare_rows(old, new, cell.name, kind, known, spread))
+    for shelf, left in sorted(before.items()):
+        found.others.extend(f"{shelf} {name}: removed" for name in left)
     return found
 
 
@@ -227,14 +236,14 @@ def compared_results(project: Project) -> Iterator[tuple[Path, Cell, str, Path]]
         yield path.parent, cell, cell.explainer, path
 
 
-def record_of(folder: Path, name: str, *, here: bool = False) -> dict[str, Any]:
-    """The record of a result, here or in the commit; empty if there is none."""
+def records_of(folder: Path, *, here: bool = False) -> dict[str, dict[str, Any]]:
+    """The records of a folder of results, by name, here or in the commit; empty if none."""
     path = folder / KEYS
     try:
         text = path.read_text() if here else read_bytes(path).decode()
     except (OSError, ValueError):
         return {}
-    found: dict[str, Any] = json.loads(text).get(name, {})
+    found: dict[str, dict[str, Any]] = json.loads(text)
     return found
 
 
@@ -368,8 +377,10 @@ def verdict(found: Comparison) -> str:
 
 
 def changed_lines() -> str:
-    """How many lines of the results in git are others here."""
-    listed = read_git("diff", "--numstat", "HEAD", "--", f"./{results.RESULTS}", folder=Path())
+    """How many lines of the results in git, and of the pages that print them, are others here."""
+    pages = [path for path in PAGES if Path(path).exists()]
+    places = [f"./{results.RESULTS}", *pages]
+    listed = read_git("diff", "--numstat", "HEAD", "--", *places, folder=Path())
     counts = [line.split("\t")[0] for line in listed.splitlines()]
     lines = sum(int(count) for count in counts if count.isdigit())
     return f"; {lines} lines of {len(counts)} files in git changed"

@@ -44,6 +44,9 @@ SHORT = [*CONFIDENCE, "road_morf_area", "road_lerf_area", "pointing_game"]
 CLAIMED = [*PROTOCOL, "energy_pointing_game"]
 """The measures of which the main claims are told in words."""
 
+HEADLINE = ("AD 100 %", "AD 50 %", "ROAD MoRF mean")
+"""Those of them that the README tells."""
+
 READABLE = 6
 """Names that a sentence lists at most."""
 
@@ -146,30 +149,34 @@ def printed_tables(
     }
 
 
-def describe_claims(own: dict[str, pd.DataFrame], known: Known, labels: dict[str, str]) -> str:
-    """What the main claims say on a backbone, a line a measure and level, as Markdown.
+def describe_claims(
+    own: dict[str, pd.DataFrame], known: Known, labels: dict[str, str], chosen: Sequence[str] = ()
+) -> dict[str, str]:
+    """What the main claims say on a backbone, a line of Markdown a measure and level, by its label.
 
     Args:
         own: the long forms.
         known: the measures.
         labels: of the explainers.
+        chosen: explainers that are named where there are too many to name all.
     """
     labels = share_labels(labels, own["alike"])
     table = drop_repeated(own["comparison"], own["alike"])
-    lines = []
+    first_ones = [labels[name] for name in shown_as(chosen, own["alike"]) if name in labels]
+    lines = {}
     for c in columns(table, CLAIMED, known):
         first, *others = [row for _, row in c.of(table).iterrows()]
         groups: dict[str, list[str]] = {BETTER: [], WORSE: [], "": []}
         for row in others:
             groups[row["against_main"]].append(labels[row["explainer"]])
-        texts = [enumerate_names(names) for names in groups.values()]
+        texts = [enumerate_names(names, first_ones) for names in groups.values()]
         main = labels[first["explainer"]]
-        lines.append(
-            f"- {c.label}: {main} {c.text(first['value'])}. Better than {main}: {texts[0]}. "
-            f"Worse: {texts[1]}. Not told apart: {texts[2]}."
+        line = (
+            f"- {c.label}: {main} {c.text(first['value'])} ({int(first['n'])} images). Better than "
+            f"{main}: {texts[0]}. Worse: {texts[1]}. Not told apart: {texts[2]}."
         )
-        lines[-1] += describe_seeds(c, c.of(own["seed_claims"]), labels)
-    return "".join(f"{line}\n" for line in lines)
+        lines[c.label] = line + describe_seeds(c, c.of(own["seed_claims"]), labels) + "\n"
+    return lines
 
 
 def describe_seeds(c: Column, claims: pd.DataFrame, labels: dict[str, str]) -> str:
@@ -232,9 +239,13 @@ def signed(value: float) -> str:
     return f"{round(value, 1) + 0.0:+.1f}"
 
 
-def enumerate_names(names: list[str]) -> str:
-    """Names in a line, or how many there are where they are too many to be read."""
-    return ", ".join(names) or "none" if len(names) <= READABLE else f"{len(names)} others"
+def enumerate_names(names: list[str], chosen: Sequence[str] = ()) -> str:
+    """Names in a line; where they are too many to be read, the chosen ones and how many more."""
+    if len(names) <= READABLE:
+        return ", ".join(names) or "none"
+    named = [name for name in names if name in chosen]
+    left = len(names) - len(named)
+    return ", ".join([*named, *([f"{left} {'more' if named else 'others'}"] if left else [])])
 
 
 def columns(table: pd.DataFrame, shown: Iterable[str], known: Known) -> list[Column]:
@@ -405,8 +416,9 @@ def rank_table(table: pd.DataFrame, known: Known, labels: dict[str, str]) -> pd.
 def decided_table(table: pd.DataFrame, known: Known, main: str) -> pd.DataFrame:
     """How many differences the tests decide, a row a measure: of all pairs, and of the claims.
 
-    The claims are the pairs of the first explainer, `main`; each family is corrected by itself. A
-    single explainer has no pairs, and the table no rows.
+    n is the number of images that a pair has. The claims are the pairs of the first explainer,
+    `main`; each family is corrected by itself. A single explainer has no pairs, and the table no
+    rows.
     """
     rows = []
     for c in columns(table, RANKED, known):
@@ -415,6 +427,7 @@ def decided_table(table: pd.DataFrame, known: Known, main: str) -> pd.DataFrame:
         rows.append(
             {
                 "Measure": c.heading,
+                "n": Entry(ranged([int(own["n_least"]), int(own["n_most"])])),
                 "All pairs": Entry(f"{own['pairs']}"),
                 "of these decided": Entry(f"{own['decided']}"),
                 f"Claims: {main} better": Entry(f"{own['better']}"),

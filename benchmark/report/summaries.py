@@ -225,7 +225,8 @@ def decided(paired: pd.DataFrame, good: dict[str, bool], confidence: float) -> p
 
     Returns:
         pairs and decided (Holm over all pairs); claims, and how many of the explainers the first
-        one is better and worse than (Holm over these main claims).
+        one is better and worse than (Holm over these main claims); n_least and n_most, the images
+        of a pair.
     """
     level = 1 - confidence
     gain = paired["difference"].where(paired["metric"].map(good), -paired["difference"])
@@ -240,7 +241,9 @@ def decided(paired: pd.DataFrame, good: dict[str, bool], confidence: float) -> p
         }
     ).astype(int)
     keys = [paired[name] for name in ("backbone", "metric", "level")]
-    return counts.groupby(keys, dropna=False, sort=False).sum().reset_index()
+    sums = counts.groupby(keys, dropna=False, sort=False).sum()
+    images = paired["n"].groupby(keys, dropna=False, sort=False)
+    return sums.assign(n_least=images.min(), n_most=images.max()).reset_index()
 
 
 def summarise(

@@ -183,6 +183,43 @@ def test_steps_at_the_peak_rate_say_what_training_does(
     assert scheduled != optimiser
 
 
+def test_the_schedule_moves_the_rate_and_not_the_momentum(cnn: Backbone) -> None:
+    """The reference's cycles the momentum between 0.85 and 0.95."""
+    recipe = RECIPE.model_copy(update={"momentum": 0.9, "weight_decay": 0.1})
+    optimiser = training.build_optimiser(TTAME(cnn).attention, recipe)
+    schedule = training.build_schedule(optimiser, recipe, 10)
+    rates, momenta = [], []
+    for _ in range(10):
+        rates.append(optimiser.param_groups[0]["lr"])
+        momenta += [group["momentum"] for group in optimiser.param_groups]
+        optimiser.step()
+        schedule.step()
+    assert set(momenta) == {0.9}
+    assert len(set(rates)) > 5
+    decays = {g["weight_decay"]: {p.ndim for p in g["params"]} for g in optimiser.param_groups}
+    assert decays == {0.1: {4}, 0.0: {1}}
+
+
+def test_the_frozen_network_stays_in_eval_mode(cnn: Backbone, splits: tuple[Split, Split]) -> None:
+    """In the reference its batch norms drift while the mechanism learns."""
+    modes: set[bool] = set()
+    explainer = TTAME(cnn)
+    own: set[bool] = set()
+
+    def look(_module: object, _inputs: object) -> None:
+        modes.update(module.training for module in cnn.network.modules())
+        own.add(explainer.attention.training)
+
+    cnn.network.register_forward_pre_hook(look)
+    before = {name: t.clone() for name, t in cnn.network.state_dict().items()}
+    training.fit(explainer, RECIPE, *splits, seed=0, work=unfinished("t"), label="")
+    assert modes == {False}
+    assert own == {True, False}
+    assert any("running_mean" in name for name in before)
+    after = cnn.network.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
 def test_how_long_training_takes_is_measured_in_steps(cnn: Backbone) -> None:
     recipe = RECIPE.model_copy(update={"epochs": 1000})
     assert training.step_count(RECIPE, 35) == 12

@@ -177,6 +177,7 @@ def test_a_row_of_fewer_images_says_what_the_first_has_on_these(known: Known) ->
     assert drop["decided"] == 2  # `worse` is told from both
     text = printed.decided_table(count.reset_index(), known, "Main").iloc[0]
     assert text["Measure"] == "AD 100 % ↓"
+    assert text["n"].value == "20–40"
     assert [text[name].value for name in ("Claims: Main better", "Main worse", "not decided")] == [
         "1",
         "0",
@@ -291,16 +292,17 @@ def test_claims_name_who_is_better_worse_and_not_told_apart(known: Known) -> Non
     same = pd.DataFrame({"explainer": ["again"], "same_as": ["worse"]})
     labels = {"main": "Main", "worse": "W", "same": "S", "b": "B", "again": "A"}
     own = {"comparison": table, "alike": same, "seed_claims": NO_SEEDS}
-    text = printed.describe_claims(own, known, labels)
-    first, raised, second, *_ = text.splitlines()
-    value = f"{values.mean():.1f}"
-    said = f"- AD 100 %: Main {value}. Better than Main: B. Worse: W = A. Not told apart: S."
-    assert first == said
-    assert second == said.replace("100 %", "50 %")
-    assert "IC 100 %" in raised
+    lines = printed.describe_claims(own, known, labels)
+    value = f"{values.mean():.1f} (24 images)"
+    said = f"- AD 100 %: Main {value}. Better than Main: B. Worse: W = A. Not told apart: S.\n"
+    assert lines["AD 100 %"] == said
+    assert lines["AD 50 %"] == said.replace("100 %", "50 %")
+    raised = lines["IC 100 %"]
     assert "Better than Main: W = A. Worse: B. " in raised
     assert printed.enumerate_names(list("abcdef")) == "a, b, c, d, e, f"
     assert printed.enumerate_names(list("abcdefg")) == "7 others"
+    assert printed.enumerate_names(list("abcdefg"), ["g", "b", "x"]) == "b, g, 5 more"
+    assert printed.enumerate_names(list("abcdefg"), list("abcdefg")) == "a, b, c, d, e, f, g"
     assert printed.enumerate_names([]) == "none"
 
 
@@ -361,7 +363,7 @@ def test_a_single_explainer_has_no_pairs_and_claims_nothing(known: Known) -> Non
     assert printed.decided_table(count, known, "A").empty
     long = {"comparison": compared(cells, known), "alike": summaries.alike(cells)}
     long["seed_claims"] = NO_SEEDS
-    text = printed.describe_claims(long, known, {"a": "A"})
+    text = "".join(printed.describe_claims(long, known, {"a": "A"}).values())
     assert ": none. Worse: none. Not told apart: none." in text
 
 
