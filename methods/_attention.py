@@ -20,7 +20,7 @@ from methods._base import (
 )
 
 MAX_GRID = 56
-"""Feature maps are fused at the largest tapped grid, but at no more than this side."""
+"""Feature maps are fused at the largest tapped grid, but the longer side is no more than this."""
 
 Tokens = Literal["multiply", "drop"]
 """What becomes of the CLS token of a transformer: every patch token is multiplied by it, channel by
@@ -128,7 +128,8 @@ class Branches(Mechanism):
     def _size(self, features: Sequence[Tensor]) -> tuple[int, int]:
         """The resolution (h, w) of the maps."""
         height, width = (max(f.shape[axis] for f in features) for axis in (-2, -1))
-        return min(MAX_GRID, height), min(MAX_GRID, width)
+        shrunk = min(1.0, MAX_GRID / max(height, width))
+        return max(1, round(shrunk * height)), max(1, round(shrunk * width))
 
 
 class AttentionMechanism(Branches):

@@ -139,7 +139,14 @@ class Backbone(nn.Module):
 
     def _logits(self, pixels: Tensor) -> Tensor:
         """See `forward`; not counted."""
-        logits: Tensor = self.network((pixels - self.mean) / self.std)
+        try:
+            logits: Tensor = self.network((pixels - self.mean) / self.std)
+        except AssertionError as error:
+            height, width = pixels.shape[2:]
+            raise ValueError(
+                f"backbone {self.name!r} does not take images of {height} x {width} pixels "
+                f"({' '.join(str(error).split())}): expected {self.size} x {self.size}"
+            ) from error
         return logits
 
     def _count_backward(self, gradient: Tensor) -> None:
@@ -294,7 +301,8 @@ class Backbone(nn.Module):
     def _reads_first_token(self) -> bool:
         size = (self.size, self.size)
         read = read_tokens(self._classify, self.network, size, self.cam_layer)
-        return bool(read[0]) and not bool(read[self.prefix_tokens :].any())
+        nothing = not bool(read.any())  # an untrained head of zeros
+        return (bool(read[0]) or nothing) and not bool(read[self.prefix_tokens :].any())
 
     def grid(self, features: Tensor) -> Tensor:
         """Features of a layer as (B, C, h, w), of tokens the patches.

@@ -175,9 +175,7 @@ def _loaded_network(name: str, load: str, arguments: Mapping[str, Any]) -> nn.Mo
     return made
 
 
-def _refuse_unknown_weights(
-    name: str, source: str | None, model: str | None, weights: str
-) -> None:
+def _refuse_unknown_weights(name: str, source: str | None, model: str | None, weights: str) -> None:
     """Refuse a name that stands for no weights.
 
     Raises:

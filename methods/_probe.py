@@ -221,7 +221,7 @@ def readings_of(seen: Observed, size: tuple[int, int]) -> list[Meaning]:
         size: height and width of the image, in pixels.
     """
     readings = [
-        (Meaning(axis, prefix, *grid.shape[1:], follows, peak_of(grid)), distance)
+        (Meaning(axis, prefix, grid.shape[1], grid.shape[2], follows, peak_of(grid)), distance)
         for axis, answer in seen.answers.items()
         for prefix, grid in grids(answer, size)
         for follows, distance in (followed(grid),)

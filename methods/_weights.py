@@ -106,7 +106,12 @@ def adopt_weights(
     whole = [s for s in starts if all(s + name in state for name in needed)]
     if key is not None:
         start = key if not key or key.endswith(".") else f"{key}."
-        whole = [own_start for own_start in whole if own_start == start]
+        if start not in whole:
+            known = ", ".join(map(repr, whole)) or "none"
+            raise ValueError(
+                f"{source} have no set under weights_key {key!r} that fits: expected one of {known}"
+            )
+        whole = [start]
     if len(whole) > 1:
         raise ValueError(
             f"{source} are {len(whole)} sets, under {', '.join(repr(s) for s in whole)}: expected "

@@ -130,8 +130,8 @@ def compare(
         refuse_bad(params, maps, len(split), file)
         if nan := int((~np.isfinite(maps).all(axis=(1, 2))).sum()):
             print(
-                f"compare: {nan} of {len(maps)} maps hold NaN or infinite values, and are scored as "
-                "constant ones",
+                f"compare: {nan} of {len(maps)} maps hold NaN or infinite values, and are scored "
+                "as constant ones",
                 file=sys.stderr,
             )
         results.write_array(path, maps)

@@ -44,7 +44,7 @@ def suggest(name: str, size: int | None = None) -> Backbone:
     """
     library, _, model = name.rpartition(":")
     own = library not in ("", "timm", "torchvision")
-    where = {"load": name} if own else {"source": library or "timm", "model": model}
+    where: dict[str, Any] = {"load": name} if own else {"source": library or "timm", "model": model}
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = build_network(model, **where, weights="none").eval()

@@ -2,7 +2,6 @@
 
 import argparse
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -84,7 +83,7 @@ def random_backbone(name: str, spec: Spec) -> Backbone:
     seen = spec.model_dump(include={"size", "mean", "std", "taps", "cam_layer", "prefix_tokens"})
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        made = {"source": spec.source, "model": spec.model, "load": spec.load}
+        made: dict[str, Any] = {"source": spec.source, "model": spec.model, "load": spec.load}
         network = build_network(name, **made, weights="none")
     wake(network)
     last = spec.channels_last
@@ -104,7 +103,7 @@ def attempt(explainer: str, network: Backbone) -> str:
         methods.check_maps(maps, image)
     except ValueError as error:
         return one_line(error)
-    except Exception as error:  # noqa: BLE001: what is to be found
+    except Exception as error:
         return f"fails: {type(error).__name__}: {one_line(error)}"
     return WORKS
 

@@ -413,7 +413,7 @@ def read_yaml(text: str) -> Any:
     Raises:
         yaml.YAMLError: it is none.
     """
-    return yaml.load(text, Loader)  # noqa: S506: a SafeLoader
+    return yaml.load(text, Loader)
 
 
 def load(path: Path = PARAMS) -> Params:

@@ -88,10 +88,7 @@ def keep_freed_memory() -> None:
     mallopt: Any = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(M_MMAP_MAX, 0)
-        mallopt(LOGS = Path("work/logs")
-"""Tracebacks of what nobody foresaw."""
-
-M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def announce_training(name: str, why: Sequence[str], seconds: float) -> None:

@@ -276,7 +276,7 @@ def test_ablations_pass_behind_the_layer_only(cnn: Backbone, pixels: Tensor) -> 
 
 
 def test_the_drop_alone_knows_no_offset_of_the_logits(cnn: Backbone, pixels: Tensor) -> None:
-    """The same number less for every class is the same prediction; the quotient has another sign."""
+    """The same number less for every class is the same prediction; the quotient turns over."""
     drop, quotient = AblationCAM(cnn, relative=False), AblationCAM(cnn)
     with torch.no_grad():
         before = drop(pixels, TARGETS), quotient(pixels, TARGETS)

@@ -260,7 +260,7 @@ def without_cls() -> Backbone:
 def test_an_odd_network_is_explained_or_refused_in_one_line(
     name: str, odd: str, pixels: Tensor
 ) -> None:
-    """Whoever reads the odd layer, or a CLS token that there is none of, refuses when it is built."""
+    """Whoever reads the odd layer, or a CLS token where there is none, refuses when it is built."""
     backbone = without_cls() if odd == "means" else reused(odd)
     cls = methods.load(name)
     if backbone.family not in cls.families:

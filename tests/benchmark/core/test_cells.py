@@ -336,6 +336,8 @@ def test_a_network_of_somebody_else(recorded: Path, tmp_path: Path) -> None:
     assert run(folder, "record") == {}
     append("net.py", LINE)(folder)
     due = run(folder)
-    own = {f"{s} {CNN}" for s in ("train", "explain", "evaluate", "randomise", "variants", "ablate")}
+    own = {
+        f"{s} {CNN}" for s in ("train", "explain", "evaluate", "randomise", "variants", "ablate")
+    }
     assert due.keys() == own
     assert {tuple(why) for found in due.values() for why in found.values()} == {("code",)}
