@@ -73,7 +73,7 @@ def test_of_two_sets_one_is_chosen(tmp_path: Path) -> None:
         for seed, key in enumerate(keys, start=1):
             load_weights(made, path, "net", key)
             assert same(made, network(seed))
-    with pytest.raises(ValueError, match="no set under weights_key 'state' .*'state_dict.', '"):
+    with pytest.raises(ValueError, match=r"no set under weights_key 'state' .*'state_dict.', '"):
         load_weights(network(3), tmp_path / "weights.pth", "net", "state")
 
 
