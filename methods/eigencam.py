@@ -32,6 +32,11 @@ class EigenCAM(Explainer):
         with torch.no_grad(), self.backbone.tap([self._layer]) as outputs:
             self.backbone(images)
         features = self.backbone.grid(outputs[self._layer]).float()
+        if not bool(features.isfinite().all()):
+            raise ValueError(
+                f"layer {self._layer!r} of {self.backbone.name!r} gives NaN or infinite values: "
+                "expected finite ones, which have axes"
+            )
         pixels = features.flatten(2).transpose(1, 2)
         centred = pixels - pixels.mean(dim=1, keepdim=True)
         axes = torch.linalg.svd(centred, full_matrices=False).Vh[:, :1]

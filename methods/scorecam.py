@@ -73,7 +73,7 @@ class ScoreCAM(Explainer):
         logits = torch.empty(len(features), device=features.device)
         if len(alive) < len(features):
             logits[:] = self.backbone(self._colour.expand(1, *image.shape))[0, target]
-        for chosen in alive.split(self._batch_size):
+        for chosen in alive.split(self._batch_size) if len(alive) else ():
             shares = masks(features[chosen], image.shape[1:])[:, None]
             masked = torch.lerp(self._colour, image, shares)
             logits[chosen] = self.backbone(masked)[:, target].float()

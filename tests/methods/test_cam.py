@@ -221,6 +221,15 @@ def test_dead_channels_pass_once(cnn: Backbone, pixels: Tensor) -> None:
     )
 
 
+def test_scorecam_of_dead_channels_alone(tiny: Backbone, pixels: Tensor) -> None:
+    """Nothing stands out of a blank layer: a blank map, after the image and one blank image."""
+    explainer = ScoreCAM(tiny)
+    with tiny.changed(tiny.cam_layer, torch.zeros_like):
+        maps = explainer(pixels[:1], TARGETS[:1])
+    assert not maps.any()
+    assert tiny.passes.forward == 2
+
+
 def test_scorecam_of_some_channels(cnn: Backbone, pixels: Tensor) -> None:
     everything = ScoreCAM(cnn)(pixels, TARGETS)
     assert torch.equal(ScoreCAM(cnn, channels=8)(pixels, TARGETS), everything)
