@@ -331,7 +331,11 @@ def test_a_network_of_somebody_else(recorded: Path, tmp_path: Path) -> None:
     entry = raw["backbones"][CNN]
     for key in ("source", "model", "arguments"):
         entry.pop(key, None)
-    entry |= {"load": "net:build", "weights": "none", "trusted": entry["taps"]}
+    entry |= {
+        "load": "net:build",
+        "weights": "none",
+        "trusted": [*entry["taps"], entry["cam_layer"]],
+    }
     (folder / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     assert run(folder, "record") == {}
     append("net.py", LINE)(folder)

@@ -17,7 +17,8 @@ def names(*modules: str) -> set[str]:
 
 def test_what_this_repository_is_made_of() -> None:
     assert names("methods.gradcam") == {
-        "methods", "methods._base", "methods._networks", "methods._cam", "methods.gradcam",
+        "methods", "methods._base", "methods._cam", "methods._networks", "methods._probe",
+        "methods._weights", "methods.gradcam",
     }  # fmt: skip
     assert "metrics.road" not in names("benchmark.engine.explaining")
     training = names("benchmark.engine.training")
