@@ -31,12 +31,17 @@ from benchmark.core.params import PARAMS, Cell, load
 from benchmark.core.store import KEYS, WORK, Key
 from benchmark.report.measures import Known, known_measures, measure_of
 
-CLOSE = 0.1
-"""Values of an image agree within this share of the measure's range, in per cent."""
+CLOSE = 1.0
+"""Values of an image agree within this share of the measure's range, in per cent.
+
+Measured on the sample's CNN with another instruction set (ONEDNN_MAX_CPU_ISA=SSE41,
+MKL_CBWR=COMPATIBLE), 336 measures and levels of seven cells: where pixels of like relevance change
+places, no score moved by more than 0.61 % of its range.
+"""
 
 FLIPPED = 5.0
 """Per cent of the images whose values may not agree, of one image at least: there a decision that
-lies on the edge falls the other way."""
+lies on the edge, as ROAD's or IC's, falls the other way."""
 
 SEEDS = 3.0
 """Standard deviations over training seeds by which the mean of what is trained anew may differ."""
