@@ -152,7 +152,8 @@ def train_variant(project: Project, variant: Variant, network: "Backbone", shelf
         )
         if processes.first():
             state = explainer.attention.state_dict()
-            results.write_tensors(made.files[0], state, project.provenance(cell))
+            written = project.provenance(cell, training.class_counts(explainer))
+            results.write_tensors(made.files[0], state, written)
             shelf.record([made])
         work.forget()
     processes.wait()

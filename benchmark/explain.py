@@ -61,22 +61,38 @@ def extend_maps(
     """Write the maps of the images of a result, of which those of the first `kept` are there.
 
     Whole batches of them are kept: what a network gives depends, within rounding, on the size of a
-    batch. The cost is that of the first batch.
+    batch. The cost is that of the first batch; with it are the images of classes that a trained
+    explainer never saw.
     """
     import numpy as np
 
     size = project.params.explain.batch_size
     kept -= kept % size
     parts = [results.read_array(made.files[0])[:kept]] if kept else []
-    cost = None
+    cost = results.read_json(made.files[1]) if kept else {}
     if kept < made.images:
         chosen = split.part(slice(kept, made.images))
-        found, cost = explain(project, cell, mode, network, chosen, work, f"maps-from-{kept}")
+        found, own = explain(project, cell, mode, network, chosen, work, f"maps-from-{kept}")
         parts.append(found)
+        cost = own | cost | shifted(own, cost, kept)
     if processes.first():
         results.write_array(made.files[0], np.concatenate(parts))
-        for path in () if kept else made.files[1:]:
+        for path in made.files[1:]:
             results.write_json(path, cost)
+
+
+def shifted(own: dict[str, Any], before: dict[str, Any], kept: int) -> dict[str, Any]:
+    """The unseen images of a cell, from those of the images after the first `kept` ones.
+
+    Args:
+        own: `unseen` of the images after the first `kept`, see engine.explaining.unseen_images.
+        before: `unseen` of the images that were there before.
+        kept: the number of images that are kept of these.
+    """
+    if own.get("unseen") is None:
+        return own.fromkeys({"unseen"} & own.keys())
+    first = [number for number in before.get("unseen") or [] if number < kept]
+    return {"unseen": [*first, *(number + kept for number in own["unseen"])]}
 
 
 def explain(
@@ -99,7 +115,8 @@ def explain(
     )
     settings = project.explain_settings(cell)
     pieces = explaining.explain(explainer, split, work, name=name, **settings)
-    return explaining.joined_maps(pieces), explaining.cost_of(explainer, pieces[:1])
+    cost = explaining.cost_of(explainer, pieces[:1]) | explaining.unseen_images(explainer, pieces)
+    return explaining.joined_maps(pieces), cost
 
 
 if __name__ == "__main__":

@@ -294,7 +294,12 @@ class MaskExplainer(TrainableExplainer):
         return logits
 
     def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
-        """See Explainer: one forward pass; maps at the resolution of the mechanism."""
+        """See Explainer: one forward pass; maps at the resolution of the mechanism.
+
+        Raises:
+            ValueError: a class that training never saw, see `refuse_unseen`.
+        """
+        self.refuse_unseen(targets)
         with torch.no_grad():
             features, _ = self._features(images)
             return normalise(self.attention.own_maps(features, targets))
@@ -308,8 +313,10 @@ class MaskExplainer(TrainableExplainer):
         with torch.no_grad():
             features, logits = self._features(images)
         labels = logits.argmax(dim=1) if labels is None else labels
+        of_all = self.whole_batch(labels)
+        self.count_classes(of_all)
         if self.masking == "random":
-            masks = self.attention.class_maps(features, self.whole_batch(labels)).sigmoid()
+            masks = self.attention.class_maps(features, of_all).sigmoid()
             own = masks[:, : len(labels)].diagonal().permute(2, 0, 1)
         else:
             own = self.attention.own_maps(features, labels).sigmoid()

@@ -2,6 +2,7 @@
 
 import difflib
 import hashlib
+import json
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +30,9 @@ from methods._probe import (
 )
 
 FAMILIES = frozenset({"cnn", "transformer"})
+
+PROVENANCE, CLASS_COUNTS = "provenance", "class_counts"
+"""The entry (JSON) of a trained state's metadata, and where in it the class counts are."""
 
 Kind = Literal["trained", "CAM", "gradient", "perturbation", "attention", "baseline", "other"]
 """Kinds of explainers: what they draw on."""
@@ -382,6 +386,14 @@ class TrainableExplainer(Explainer):
 
     attention: nn.Module
 
+    class_counts: Tensor | None = None
+    """How many training images of each class `count_classes` has seen, (K,) int64, an image once an
+    epoch; None if nobody counted."""
+
+    allows_unseen: bool = False
+    """Whether classes that training never saw are explained, by initial noise: the pipeline does
+    so, and counts them."""
+
     whole_batch: Callable[[Tensor], Tensor] = staticmethod(lambda own: own)
     """Labels (B,) of these images to those of all images of a step, these in front.
 
@@ -400,19 +412,60 @@ class TrainableExplainer(Explainer):
             `loss`, which is differentiable, and its terms, each a scalar.
         """
 
+    def count_classes(self, labels: Tensor) -> None:
+        """Count the labels (B,) of the images of a training step; `losses` calls it."""
+        if self.class_counts is None:
+            self.class_counts = labels.new_zeros(self.backbone.classes)
+        self.class_counts.index_add_(0, labels, torch.ones_like(labels))
+
+    def unseen(self, targets: Tensor) -> Tensor:
+        """Which of the classes `targets` (B,) training never saw: none if nobody counted."""
+        if self.class_counts is None:
+            return torch.zeros_like(targets, dtype=torch.bool)
+        return self.class_counts.to(targets.device)[targets] == 0
+
+    def refuse_unseen(self, targets: Tensor) -> None:
+        """Refuse a class that training never saw, unless `allows_unseen`.
+
+        Raises:
+            ValueError: names the class.
+        """
+        if self.allows_unseen or self.class_counts is None or not self.unseen(targets).any():
+            return
+        first, seen = targets[self.unseen(targets)][0], (self.class_counts > 0).sum()
+        raise ValueError(
+            f"no training image of {self.label} was of class {int(first)}, so that its map would "
+            f"be noise: expected one of the {int(seen)} classes that it saw; train it with such "
+            "images"
+        )
+
     def load_state(self, path: Path) -> None:
-        """Load what training wrote (safetensors).
+        """Load what training wrote (safetensors), and how many images of each class it saw.
 
         Raises:
             ValueError: the file is damaged or does not fit the attention mechanism.
         """
         try:
-            state = safetensors.torch.load_file(path, device=str(self.backbone.device))
-        except (OSError, safetensors.SafetensorError) as error:
+            with safetensors.safe_open(path, "pt", device=str(self.backbone.device)) as file:
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                provenance = json.loads((file.metadata() or {}).get(PROVENANCE, "{}"))
+        except (OSError, ValueError, safetensors.SafetensorError) as error:
             raise ValueError(
                 f"cannot read the trained state {path}: {error}; run `dvc repro` to train it"
             ) from error
         self.adopt(state, str(path))
+        self.class_counts = self._read_counts(provenance, path)
+
+    def _read_counts(self, provenance: Mapping[str, Any], path: Path) -> Tensor | None:
+        counts = provenance.get(CLASS_COUNTS)
+        if counts is None:
+            return None
+        if len(counts) != self.backbone.classes:
+            raise ValueError(
+                f"trained state {path} counts the images of {len(counts)} classes: expected the "
+                f"{self.backbone.classes} of {self.backbone.name!r}; train it on this backbone"
+            )
+        return torch.tensor(counts, dtype=torch.int64, device=self.backbone.device)
 
     def adopt(self, state: Mapping[str, Tensor], source: str) -> None:
         """Take a trained state over.

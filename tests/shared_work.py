@@ -46,7 +46,9 @@ def main(out: Path) -> None:
     tables = scoring.score(views, backbone, split, work, seed=0, batch_size=32)
     work.forget()
     if processes.first():
-        save_file(dict(trained.attention.state_dict()), out / "state.safetensors")
+        state = trained.attention.state_dict()
+        counts = torch.tensor(training.class_counts(trained))
+        save_file({**state, "class_counts": counts}, out / "state.safetensors")
         curve.to_csv(out / "curve.csv")
         np.savez(out / "maps.npz", **maps)
         for view, table in zip(views, tables, strict=True):

@@ -208,7 +208,8 @@ def explain(project: Project, cell: Cell, split: Split, shelf: Shelf, path: Path
         name = cell.load or cell.explainer
         explainer = explaining.assemble(name, network, cell.settings_in(params.mode), state)
         work = Unfinished(f"compare {cell.name}", made.key)
-        pieces = explaining.explain(explainer, split, work, **project.explain_settings(cell))
+        how = project.explain_settings(cell) | {"count_unseen": False}
+        pieces = explaining.explain(explainer, split, work, **how)
         seconds = sum(float(piece["seconds"]) for piece in pieces) / len(split)
         results.write_array(path, explaining.joined_maps(pieces))
         cost = explaining.cost_of(explainer, pieces[:1])

@@ -45,10 +45,11 @@ NOT_COMPARED = ("versions",)
 
 
 class ExplainSettings(TypedDict):
-    """How a cell's maps are made: the batches, whether NaN maps are counted, and the precision."""
+    """How a cell's maps are made: batches, what is counted instead of refused, the precision."""
 
     batch_size: int
     count_nan: bool
+    count_unseen: bool
     precision: Precision
 
 
@@ -226,13 +227,14 @@ class Project:
             (path, results.curve_path(cell.backbone, cell.explainer)),
         )
 
-    def provenance(self, cell: Cell) -> dict[str, str]:
-        """What is written into a trained state: the commit and the versions it was trained by.
+    def provenance(self, cell: Cell, class_counts: list[int] | None) -> dict[str, str]:
+        """What is written into a trained state: commit, versions, and images of each class.
 
         In one entry, since safetensors writes several in an order that changes.
         """
         versions = versions_of(["benchmark.engine.training", self.module_of(cell), NETWORKS])
-        return {PROVENANCE: json.dumps({"commit": current_commit(), "versions": versions})}
+        entry = {"commit": current_commit(), "versions": versions, "class_counts": class_counts}
+        return {PROVENANCE: json.dumps(entry)}
 
     def images_of(self, cell: Cell, metric: str | None = None) -> int:
         """How many images a cell explains, or a metric scores of them: the first in their order."""
@@ -252,6 +254,7 @@ class Project:
         return {
             "batch_size": explain.batch_size,
             "count_nan": explain.nan_maps == "count",
+            "count_unseen": True,
             "precision": cell.precision,
         }
 

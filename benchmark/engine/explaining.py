@@ -52,6 +52,7 @@ def explain(
     *,
     batch_size: int,
     count_nan: bool,
+    count_unseen: bool = False,
     precision: Precision = "float32",
     targets: torch.Tensor | None = None,
     name: str = "maps",
@@ -64,6 +65,7 @@ def explain(
         work: where finished batches are kept.
         batch_size: images at a time.
         count_nan: see `explain_batch`.
+        count_unseen: see there.
         precision: see `explain_batch`.
         targets: (N,), the explained classes; the backbone's predictions if None.
         name: of the pieces.
@@ -78,6 +80,7 @@ def explain(
             split.images(batch),
             None if targets is None else targets[batch],
             count_nan=count_nan,
+            count_unseen=count_unseen,
             precision=precision,
         )
 
@@ -91,6 +94,7 @@ def explain_batch(
     targets: torch.Tensor | None = None,
     *,
     count_nan: bool,
+    count_unseen: bool = False,
     precision: Precision = "float32",
 ) -> dict[str, Any]:
     """Maps of a batch, with their cost; refuses maps that break a promise.
@@ -100,14 +104,21 @@ def explain_batch(
         images: (B, 3, H, W) in [0, 1].
         targets: (B,), the explained classes; the backbone's predictions if None.
         count_nan: let NaN and infinite values pass, for evaluate to count.
+        count_unseen: let classes pass that a trained explainer never saw, see TrainableExplainer.
         precision: of the explainer's forward passes.
 
     Returns:
-        `maps` (B, h, w); the images that went `forward` and `backward` for them, and the `seconds`.
+        `maps` (B, h, w); the images that went `forward` and `backward` for them, and the `seconds`;
+        of a trained explainer that knows, whether the class of each is `unseen` (B,).
     """
     backbone = explainer.backbone
     images = images.to(backbone.device)
     targets = backbone.predict(images) if targets is None else targets.to(backbone.device)
+    counted: dict[str, Any] = {}
+    if isinstance(explainer, TrainableExplainer):
+        explainer.allows_unseen = count_unseen
+        if explainer.class_counts is not None:
+            counted["unseen"] = explainer.unseen(targets).cpu().numpy()
     before = backbone.passes.forward, backbone.passes.backward
     start = time.perf_counter()
     with autocast(backbone.device, precision):
@@ -120,12 +131,26 @@ def explain_batch(
         "forward": backbone.passes.forward - before[0],
         "backward": backbone.passes.backward - before[1],
         "seconds": seconds,
-    }
+    } | counted
 
 
 def joined_maps(pieces: Sequence[dict[str, Any]]) -> NDArray[np.float32]:
     """The maps (N, h, w) of batches."""
     return np.concatenate([piece["maps"] for piece in pieces])
+
+
+def unseen_images(explainer: Explainer, pieces: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of a trained explainer, which images of the pieces are of a class that training never saw.
+
+    Returns:
+        `unseen`: the positions of the images, None if nobody counted; nothing of other explainers.
+    """
+    if not isinstance(explainer, TrainableExplainer):
+        return {}
+    if explainer.class_counts is None:
+        return {"unseen": None}
+    flags = np.concatenate([piece["unseen"] for piece in pieces])
+    return {"unseen": np.flatnonzero(flags).tolist()}
 
 
 def cost_of(explainer: Explainer, pieces: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -439,10 +439,13 @@ def decided_table(table: pd.DataFrame, known: Known, main: str) -> pd.DataFrame:
 
 
 def training_table(table: pd.DataFrame, labels: dict[str, str]) -> pd.DataFrame:
-    """The validation AD of trained explainers, a column an epoch."""
+    """The validation AD of trained explainers, a column an epoch; and images of unseen classes."""
     rows = []
     for explainer, own in table.groupby("explainer", sort=False):
         row: dict[str, Any] = {"Explainer": labels[str(explainer)]}
+        unseen = own["unseen"].iloc[0]
+        count = "not counted" if np.isnan(unseen) else f"{unseen:.0f} of {own['n'].iloc[0]}"
+        row["Unseen"] = Entry(count)
         values = zip(own["epoch"], own["value"], strict=True)
         rows.append(row | {f"{epoch:g}": Entry(f"{value:.1f}") for epoch, value in values})
     return pd.DataFrame(rows).fillna("")

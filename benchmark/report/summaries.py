@@ -516,13 +516,21 @@ def within_bounds(table: pd.DataFrame, known: Known) -> pd.DataFrame:
 
 
 def validation_curves(project: Project) -> pd.DataFrame:
-    """The validation AD of every trained cell: backbone, explainer, epoch and value."""
-    parts = [pd.DataFrame(columns=["backbone", "explainer", "epoch", "value"])]
+    """The validation AD of every trained cell: backbone, explainer, epoch and value.
+
+    And how many of its `n` evaluation images are of classes that training never saw (`unseen`, NaN
+    if nobody counted).
+    """
+    named = ["backbone", "explainer", "epoch", "value", "unseen", "n"]
+    parts = [pd.DataFrame(columns=named)]
     for backbone in project.params.backbones:
         for cell in project.trained(backbone):
             curve = results.read_table(results.curve_path(backbone, cell.explainer))
             own = curve.dropna(subset=["validation_ad"]).rename(columns={"validation_ad": "value"})
+            unseen = results.read_json(results.cost_path(backbone, cell.explainer)).get("unseen")
             own = own.assign(backbone=backbone, explainer=cell.explainer)
+            own = own.assign(unseen=np.nan if unseen is None else len(unseen))
+            own = own.assign(n=project.images_of(cell))
             parts.append(own[[*parts[0].columns]])
     return pd.concat(parts[1:] or parts, ignore_index=True)
 

@@ -9,6 +9,7 @@ import torch
 from conftest import MakeSplit
 from torch import Tensor
 
+from benchmark import explain as stage
 from benchmark.core.params import Params
 from benchmark.core.store import Key, Unfinished
 from benchmark.data.splits import Split
@@ -16,6 +17,7 @@ from benchmark.engine import explaining
 from methods import Backbone, Explainer
 from methods.gradcam import GradCAM
 from methods.rise import RISE
+from methods.ttame import TTAME
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +47,43 @@ def test_costs_are_images_an_explanation(cnn: Backbone, make_split: MakeSplit) -
         "images_forward": 1,
         "images_backward": 1,
     }
+
+
+def test_classes_that_training_never_saw_are_refused_or_counted(
+    cnn: Backbone, make_split: MakeSplit
+) -> None:
+    """Which images they are is kept with the pieces, over a kill and over the batches."""
+    split, explainer = make_split("evaluation", 7), TTAME(cnn)
+    targets = torch.tensor([0, 1, 2, 1, 1, 0, 2])
+    settings: dict[str, Any] = {"batch_size": 3, "count_nan": False, "targets": targets}
+    work = Unfinished("explain", Key("unknown", ""))
+    pieces = explaining.explain(explainer, split, work, **settings)
+    assert explaining.unseen_images(explainer, pieces) == {"unseen": None}
+    explainer.class_counts = torch.tensor([4, 0, 1, 0, 0])
+    work = Unfinished("explain", Key("known", ""))
+    for _ in range(2):
+        pieces = explaining.explain(explainer, split, work, count_unseen=True, **settings)
+        assert explaining.unseen_images(explainer, pieces) == {"unseen": [1, 3, 4]}
+    assert explaining.unseen_images(GradCAM(cnn), []) == {}
+    work = Unfinished("explain", Key("refused", ""))
+    with pytest.raises(ValueError, match=r"was of class 1, .* one of the 2 classes that it saw"):
+        explaining.explain(explainer, split, work, **settings)
+
+
+@pytest.mark.parametrize(
+    ("own", "before", "kept", "expected"),
+    [
+        ({}, {}, 0, {}),
+        ({"unseen": None}, {"unseen": None}, 4, {"unseen": None}),
+        ({"unseen": [0, 2]}, {}, 0, {"unseen": [0, 2]}),
+        ({"unseen": [0, 2]}, {"unseen": [1, 3, 5]}, 4, {"unseen": [1, 3, 4, 6]}),
+        ({"unseen": []}, {"unseen": [1, 5]}, 4, {"unseen": [1]}),
+    ],
+)
+def test_unseen_images_of_a_cell_that_grows(
+    own: dict[str, Any], before: dict[str, Any], kept: int, expected: dict[str, Any]
+) -> None:
+    assert stage.shifted(own, before, kept) == expected
 
 
 def test_goes_on_after_a_kill(

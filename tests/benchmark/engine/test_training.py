@@ -33,9 +33,11 @@ def unfinished(key: str = "") -> Unfinished:
 
 
 def fit(cnn: Backbone, splits: tuple[Split, Split]) -> tuple[pd.DataFrame, dict[str, Tensor]]:
+    """The curve of a training, its state, and with it how many images of each class it saw."""
     explainer = TTAME(cnn)
     curve = training.fit(explainer, RECIPE, *splits, seed=0, work=unfinished(), label="test")
-    return curve, {name: t.clone() for name, t in explainer.attention.state_dict().items()}
+    state = {name: t.clone() for name, t in explainer.attention.state_dict().items()}
+    return curve, state | {"counts": torch.tensor(training.class_counts(explainer))}
 
 
 def test_loss_falls_and_the_curve_is_whole(cnn: Backbone, splits: tuple[Split, Split]) -> None:
@@ -86,6 +88,15 @@ def test_goes_on_to_the_same_bytes_after_a_kill(
     assert all(torch.equal(weights[name], again[name]) for name in weights)
 
 
+def test_classes_are_counted_image_by_image(cnn: Backbone, splits: tuple[Split, Split]) -> None:
+    """Each by the network's own prediction, once in each of three epochs of 32 of 35 images."""
+    _, state = fit(cnn, splits)
+    predicted = cnn.predict(splits[0].images(slice(35)))
+    every = torch.cat([batch for _, batch in training.batches(35, RECIPE, seed=0, skip=0)])
+    assert len(every) == 3 * 32
+    assert torch.equal(state["counts"], predicted[every].bincount(minlength=cnn.classes))
+
+
 def test_every_image_once_an_epoch_in_a_new_order() -> None:
     batches = list(training.batches(35, RECIPE, seed=0, skip=0))
     assert [epoch for epoch, _ in batches] == [0] * 4 + [1] * 4 + [2] * 4
@@ -132,7 +143,7 @@ def test_a_sparser_curve_has_means_and_the_same_training(
     expected = [whole["loss"][a:b].mean() for a, b in ((1, 4), (4, 5), (5, 7), (7, 9), (9, 10))]
     assert np.allclose(sparse["loss"][1:6], expected, rtol=1e-5)
     again = explainer.attention.state_dict()
-    assert all(torch.equal(weights[name], again[name]) for name in weights)
+    assert all(torch.equal(weights[name], again[name]) for name in again)
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])

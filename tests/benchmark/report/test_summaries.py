@@ -309,10 +309,12 @@ def test_claims_name_who_is_better_worse_and_not_told_apart(known: Known) -> Non
 def test_the_training_table_has_an_epoch_a_column() -> None:
     rows = [("net", name, epoch, 40.0 - 10 * epoch) for name in ("a", "b") for epoch in (0, 1, 2)]
     table = pd.DataFrame(rows[:5], columns=["backbone", "explainer", "epoch", "value"])
+    table = table.assign(unseen=[3.0] * 3 + [np.nan] * 2, n=48)
     found = printed.training_table(table, {"a": "A", "b": "B"})
-    assert list(found.columns) == ["Explainer", "0", "1", "2"]
-    assert [cell.value for cell in found.iloc[0, 1:]] == ["40.0", "30.0", "20.0"]
-    assert found.iloc[1, 3] == ""
+    assert list(found.columns) == ["Explainer", "Unseen", "0", "1", "2"]
+    assert [cell.value for cell in found.iloc[0, 1:]] == ["3 of 48", "40.0", "30.0", "20.0"]
+    assert found.iloc[1, 1].value == "not counted"
+    assert found.iloc[1, 4] == ""
 
 
 def test_delta_table_has_means_over_the_levels_of_road(known: Known) -> None:

@@ -1,0 +1,76 @@
+"""Classes that a trained explainer never saw: counted in training, refused when explained."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from methods import Backbone, TrainableExplainer
+from methods.lcam_fm import LCAMFm
+from methods.lcam_img import LCAMImg
+from methods.tame import TAME
+from methods.ttame import TTAME
+
+LABELS = torch.tensor([1, 4, 1])
+TRAINABLE = pytest.mark.parametrize("cls", [TTAME, TAME, LCAMImg, LCAMFm])
+
+
+@TRAINABLE
+@pytest.mark.parametrize("masking", ["random", "diagonal"])
+def test_losses_count_the_labels_of_every_step(
+    cls: type[TrainableExplainer], masking: str, cnn: Backbone, pixels: Tensor
+) -> None:
+    explainer = cls(cnn, masking=masking)  # type: ignore[call-arg]
+    assert explainer.class_counts is None
+    for _ in range(2):
+        explainer.losses(pixels, LABELS)
+    assert explainer.class_counts is not None
+    assert explainer.class_counts.tolist() == [0, 4, 0, 0, 2]
+    explainer.losses(pixels)
+    assert torch.equal(
+        explainer.class_counts - torch.tensor([0, 4, 0, 0, 2]),
+        cnn.predict(pixels).bincount(minlength=5),
+    )
+
+
+@TRAINABLE
+def test_a_class_without_a_training_image_is_refused(
+    cls: type[TrainableExplainer], cnn: Backbone, pixels: Tensor
+) -> None:
+    """Its map would be that of initial weights; without counts nobody can tell."""
+    explainer, targets = cls(cnn), torch.tensor([4, 1, 2])
+    maps = explainer(pixels, targets)
+    explainer.class_counts = torch.tensor([0, 4, 0, 0, 2])
+    assert explainer.unseen(targets).tolist() == [False, False, True]
+    with pytest.raises(ValueError, match=r"was of class 2, .*expected one of the 2 classes that"):
+        explainer(pixels, targets)
+    assert torch.equal(explainer(pixels[:2], targets[:2]), cls(cnn)(pixels[:2], targets[:2]))
+    explainer.allows_unseen = True
+    assert torch.equal(explainer(pixels, targets), maps)
+
+
+def write_state(path: Path, explainer: TrainableExplainer, metadata: dict[str, object]) -> Path:
+    state = dict(explainer.attention.state_dict())
+    save_file(state, path, {"provenance": json.dumps(metadata)} if metadata else None)
+    return path
+
+
+def test_counts_come_with_the_state(cnn: Backbone, tmp_path: Path) -> None:
+    counts = [0, 4, 0, 0, 2]
+    path = write_state(tmp_path / "a", TTAME(cnn), {"commit": "x", "class_counts": counts})
+    explainer = TTAME(cnn)
+    explainer.load_state(path)
+    assert explainer.class_counts is not None
+    assert explainer.class_counts.tolist() == counts
+    for unknown in ({}, {"commit": "x"}, {"class_counts": None}):
+        explainer.load_state(write_state(tmp_path / "b", TTAME(cnn), unknown))
+        assert explainer.class_counts is None
+
+
+def test_counts_of_another_network_are_refused(cnn: Backbone, tmp_path: Path) -> None:
+    path = write_state(tmp_path / "a", TTAME(cnn), {"class_counts": [1, 2]})
+    with pytest.raises(ValueError, match="counts the images of 2 classes: expected the 5 of"):
+        TTAME(cnn).load_state(path)
