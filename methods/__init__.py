@@ -3,9 +3,21 @@
 import importlib
 import inspect
 import pkgutil
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from methods._base import Backbone, Explainer, Kind, Passes, TrainableExplainer, check_maps
+from methods._base import (
+    Backbone,
+    Explainer,
+    Kind,
+    Passes,
+    TrainableExplainer,
+    check_maps,
+    check_tensor,
+)
 from methods._networks import build_backbone, build_network, wrap_network
 from methods._probe import Meaning, Probed, probe_layers
 
@@ -21,6 +33,8 @@ __all__ = [
     "build_backbone",
     "build_network",
     "check_maps",
+    "check_tensor",
+    "failing_in_one_line",
     "load",
     "names",
     "probe_layers",
@@ -40,7 +54,7 @@ def load(name: str) -> type[Explainer]:
     another.
 
     Raises:
-        ValueError: there is no such explainer.
+        ValueError: there is no such explainer, or its class lacks what every explainer has.
     """
     if ":" in name:
         return _load_dotted(name)
@@ -67,11 +81,66 @@ def _load_dotted(path: str) -> type[Explainer]:
     module_name, _, class_name = path.partition(":")
     try:
         found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"cannot load explainer {path!r}: {error}") from error
+    except Exception as error:
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ValueError(f"cannot load explainer {path!r}: {said}") from error
     if not (inspect.isclass(found) and issubclass(found, Explainer)):
         raise ValueError(f"{path!r} is no explainer: expected a class derived from Explainer")
+    refuse_incomplete(found)
     return found
+
+
+def refuse_incomplete(cls: type[Explainer]) -> None:
+    """Refuse a class that lacks what every explainer has.
+
+    Raises:
+        ValueError: no label, a method that is missing, settings that are no keyword arguments.
+    """
+    if missing := sorted(getattr(cls, "__abstractmethods__", ())):
+        wanted = ", ".join(missing)
+        raise ValueError(f"{place_of(cls)} has no {wanted}: expected one, see methods.Explainer")
+    if not isinstance(getattr(cls, "label", None), str):
+        raise ValueError(f"{place_of(cls)} has no label: expected its name, as tables print it")
+    for base in cls.__mro__:
+        if "__init__" not in vars(base) or not issubclass(base, Explainer):
+            continue
+        parameters = inspect.signature(base).parameters.values()
+        by_position = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        _, *positional = [p.name for p in parameters if p.kind is by_position] or [""]
+        if positional:
+            raise ValueError(
+                f"{place_of(base)} takes {', '.join(positional)} by position: expected settings "
+                f"that are keyword arguments, write `*` before {positional[0]}"
+            )
+
+
+def place_of(cls: type) -> str:
+    """A class with its file and line."""
+    try:
+        file, (_, line) = inspect.getsourcefile(cls), inspect.getsourcelines(cls)
+    except (OSError, TypeError):
+        return f"class {cls.__name__}"
+    return f"class {cls.__name__} ({Path(str(file)).name}:{line})"
+
+
+@contextmanager
+def failing_in_one_line(cls: type[Explainer]) -> Iterator[None]:
+    """Within the block an exception in the code of an explainer becomes one line with its place.
+
+    Raises:
+        ValueError: instead of the exception; one of an explainer of this folder stays as it is.
+    """
+    try:
+        yield
+    except Exception as error:
+        own = cls.__module__.startswith(f"{__name__}.")
+        if own and isinstance(error, ValueError):
+            raise
+        frames = traceback.extract_tb(error.__traceback__)
+        inside = [f for f in frames if f.filename == inspect.getsourcefile(cls)] or frames
+        where = f"{Path(inside[-1].filename).name}:{inside[-1].lineno}"
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ValueError(f"explainer {cls.__name__} failed at {where}: {said}") from error
 
 
 def settings_of(cls: type[Explainer]) -> list[str]:
@@ -93,7 +162,8 @@ def build(cls: type[Explainer], backbone: Backbone, settings: dict[str, Any]) ->
     """An explainer for `backbone` with `settings`, the keyword arguments of its constructor.
 
     Raises:
-        ValueError: a setting the class does not have, or a backbone family it does not support.
+        ValueError: a setting the class does not have, a backbone family it does not support, or
+            that its constructor failed.
     """
     name = cls.__module__.rpartition(".")[2]
     known = settings_of(cls)
@@ -108,4 +178,5 @@ def build(cls: type[Explainer], backbone: Backbone, settings: dict[str, Any]) ->
             f"explainer {name!r} does not support {backbone.name!r}: it is a {backbone.family}, "
             f"expected {' or '.join(sorted(cls.families))}"
         )
-    return cls(backbone, **settings)
+    with failing_in_one_line(cls):
+        return cls(backbone, **settings)

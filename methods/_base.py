@@ -536,15 +536,28 @@ def refuse_unless_one_of(name: str, value: object, choices: Any) -> None:
         raise ValueError(f"{name} is {value!r}: expected one of {expected}")
 
 
+def check_tensor(maps: Any) -> None:
+    """Refuse what an explainer gave if it is no tensor of floats alone.
+
+    Raises:
+        ValueError: no tensor, not of float32, or with a graph.
+    """
+    if not isinstance(maps, Tensor):
+        kind = f"{type(maps).__module__}.{type(maps).__name__}"
+        raise ValueError(f"maps are a {kind}: expected a tensor, such as torch.from_numpy makes")
+    if maps.dtype != torch.float32:
+        raise ValueError(f"maps are {maps.dtype}: expected a tensor of torch.float32")
+    if maps.requires_grad:
+        raise ValueError("maps carry a graph: expected a tensor without, such as maps.detach()")
+
+
 def check_maps(maps: Tensor, images: Tensor) -> None:
     """Refuse maps that break an explainer's promise.
 
     Raises:
-        ValueError: not a float32 tensor (B, h, w) of finite values in [0, 1].
+        ValueError: not a float32 tensor (B, h, w), without a graph, of finite values in [0, 1].
     """
-    if not isinstance(maps, Tensor) or maps.dtype != torch.float32:
-        kind = getattr(maps, "dtype", type(maps).__name__)
-        raise ValueError(f"maps are {kind}: expected a tensor of torch.float32")
+    check_tensor(maps)
     if maps.ndim != 3 or len(maps) != len(images):
         raise ValueError(
             f"maps have shape {tuple(maps.shape)}: expected ({len(images)}, h, w), one an image"

@@ -121,8 +121,9 @@ def explain_batch(
             counted["unseen"] = explainer.unseen(targets).cpu().numpy()
     before = backbone.passes.forward, backbone.passes.backward
     start = time.perf_counter()
-    with autocast(backbone.device, precision):
+    with autocast(backbone.device, precision), methods.failing_in_one_line(type(explainer)):
         maps = in_memory(explainer, images, targets)
+    methods.check_tensor(maps)
     array = maps.cpu().numpy()
     seconds = time.perf_counter() - start
     check_maps(maps.nan_to_num(0.0, 0.0, 0.0) if count_nan else maps, images)

@@ -1,11 +1,14 @@
 """Explainers are found by name, and refused in one line."""
 
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
 import methods
+from benchmark.engine.explaining import explain_batch
 from methods import Backbone, Explainer
 
 
@@ -34,6 +37,97 @@ def test_dotted_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert issubclass(cls, Explainer)
     assert cls.label == "Mine"
     sys.modules.pop("somebody")
+
+
+HEAD = "import numpy as np, torch\nfrom methods import Explainer\nclass Mine(Explainer):\n"
+LABEL = "    label, paper = 'Mine', 'unpublished'\n"
+CALL = "    def __call__(self, images, targets):\n"
+MEAN = "        return images.mean(dim=1)\n"
+INIT = "    def __init__(self, backbone, {}):\n        super().__init__(backbone)\n"
+
+
+@pytest.fixture
+def write_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], str]]:
+    """Writes the lines of a class into a module, and gives its dotted path."""
+
+    def write(lines: str) -> str:
+        (tmp_path / "somebody.py").write_text(HEAD + lines)
+        return "somebody:Mine"
+
+    monkeypatch.syspath_prepend(tmp_path)
+    yield write
+    sys.modules.pop("somebody", None)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (LABEL, r"class Mine \(somebody.py:3\) has no __call__: expected one"),
+        (CALL + MEAN, r"class Mine \(somebody.py:3\) has no label: expected its name"),
+        (
+            LABEL + INIT.format("steps=3, size=1") + CALL + MEAN,
+            r"class Mine \(somebody.py:3\) takes steps, size by position: .* before steps",
+        ),
+        ("    label = nowhere\n", r"'somebody:Mine': NameError: name 'nowhere' is not defined"),
+        ("    label = \n", r"'somebody:Mine': SyntaxError: invalid syntax \(somebody.py, line 4\)"),
+    ],
+)
+def test_an_incomplete_class_is_refused_with_its_place(
+    lines: str, message: str, write_class: Callable[[str], str]
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        methods.load(write_class(lines))
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (
+            INIT.format("*, steps=3") + "        [][steps]\n" + CALL + MEAN,
+            r"explainer Mine failed at somebody.py:7: IndexError: list index out of range",
+        ),
+        (
+            INIT.format("*, steps") + CALL + MEAN,
+            r"explainer Mine failed at .*: TypeError: .* keyword-only argument: 'steps'",
+        ),
+        (
+            CALL + "        return self.missing\n",
+            r"explainer Mine failed at somebody.py:6: AttributeError: .* 'missing'",
+        ),
+        (
+            CALL + "        return np.ones(2) + np.ones(3)\n",
+            r"explainer Mine failed at somebody.py:6: ValueError: operands could not be broadcast",
+        ),
+        (CALL + "        return images.mean(1).numpy()\n", r"maps are a numpy.ndarray: expected a"),
+        (CALL + "        return images.mean(1).double()\n", r"maps are torch.float64: expected a"),
+        (
+            CALL + "        return images.mean(1) * torch.ones(1, requires_grad=True)\n",
+            r"maps carry a graph: expected a tensor without",
+        ),
+    ],
+)
+def test_what_fails_in_somebodys_code_is_one_line_with_its_place(
+    lines: str, message: str, write_class: Callable[[str], str], cnn: Backbone, pixels: Tensor
+) -> None:
+    def run() -> None:
+        explainer = methods.build(methods.load(path), cnn, {})
+        explain_batch(explainer, pixels, count_nan=False)
+
+    path = write_class(LABEL + lines)
+    with pytest.raises(ValueError, match=message) as raised:
+        run()
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_out_of_memory_is_told_apart_from_a_failure(
+    write_class: Callable[[str], str], cnn: Backbone, pixels: Tensor
+) -> None:
+    """Half of the images are tried, then said so."""
+    lines = LABEL + CALL + "        raise torch.OutOfMemoryError\n"
+    explainer = methods.build(methods.load(write_class(lines)), cnn, {})
+    halved = pytest.warns(UserWarning, match="going on with 1")
+    with halved, pytest.raises(ValueError, match="out of memory with one image"):
+        explain_batch(explainer, pixels, count_nan=False)
 
 
 @pytest.mark.parametrize("path", ["nowhere:Mine", "pathlib:Nothing", "pathlib:Path"])
