@@ -9,13 +9,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from contract import PROMISES
 from test_pipeline import small
 
 from benchmark import check, evaluate, explain, images, train
 from benchmark.commands import layers
 from benchmark.core import params, results
 from benchmark.core.params import Backbone
+from benchmark.engine.promises import PROMISES
 
 ROOT = Path(__file__).parents[1]
 

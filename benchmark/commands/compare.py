@@ -17,6 +17,7 @@ import pandas as pd
 import yaml
 from numpy.typing import NDArray
 
+import methods
 from benchmark.core import results
 from benchmark.core.cells import Project, split_files
 from benchmark.core.params import Cell, Explainer, Params, load, read_yaml, refuse_unknown
@@ -26,6 +27,7 @@ from benchmark.data.given_maps import read_given_maps
 from benchmark.data.splits import Split, read_split
 from benchmark.engine import explaining, scoring
 from benchmark.engine.devices import device
+from benchmark.engine.promises import Case, broken_promises
 from benchmark.report import browser, measures, summaries
 from benchmark.report.printed import PROTOCOL, columns, ranged
 from benchmark.report.rendering import CLAIMS
@@ -33,6 +35,9 @@ from benchmark.report.statistics import against_first
 from methods import build_backbone
 
 COMPARE = results.RESULTS / "compare"
+
+PROMISED = 3
+"""Images on which the promises of an explainer are looked at."""
 
 NAME = "this one"
 """The new row's name while it is compared."""
@@ -71,6 +76,11 @@ def main() -> None:
     )
     parser.add_argument("--backbone", required=True, help="a backbone of params.yaml")
     parser.add_argument("--settings", default="{}", help="of the explainer, as YAML: '{steps: 8}'")
+    parser.add_argument(
+        "--traceback",
+        action="store_true",
+        help="show where an error comes from, not its line alone",
+    )
     given = parser.parse_args()
     if (given.explainer is None) == (given.maps is None):
         parser.error("expected an explainer or --maps, one of them")
@@ -81,6 +91,8 @@ def main() -> None:
         print(as_text(found, params))
         print(f"\nMaps and images beside the others: {write_page(found, params)}", file=sys.stderr)
     except (ValueError, OSError) as error:
+        if given.traceback:
+            raise
         sys.exit(f"compare: {' '.join(str(error).split())}")
 
 
@@ -206,6 +218,7 @@ def explain(project: Project, cell: Cell, split: Split, shelf: Shelf, path: Path
             cell.backbone, device=device(), **params.backbones[cell.backbone].spec
         )
         name = cell.load or cell.explainer
+        tell_broken_promises(project, cell, split)
         explainer = explaining.assemble(name, network, cell.settings_in(params.mode), state)
         work = Unfinished(f"compare {cell.name}", made.key)
         how = project.explain_settings(cell) | {"count_unseen": False}
@@ -219,6 +232,22 @@ def explain(project: Project, cell: Cell, split: Split, shelf: Shelf, path: Path
         work.forget()
     found: dict[str, Any] = results.read_json(cost_path)
     return found
+
+
+def tell_broken_promises(project: Project, cell: Cell, split: Split) -> None:
+    """Say on stderr which promises of methods.Explainer an explainer of one's own does not keep.
+
+    On a network of its own, which it may alter. Those of `methods` are tested elsewhere.
+    """
+    cls = methods.load(cell.load or cell.explainer)
+    if cls.__module__.startswith("methods."):
+        return
+    spec = project.params.backbones[cell.backbone].spec
+    network = build_backbone(cell.backbone, device=device(), **spec)
+    images = split.images(slice(PROMISED)).to(network.device)
+    case = Case(cls, network, images, network.predict(images), cell.settings)
+    for line in broken_promises(case):
+        print(f"compare: {line}", file=sys.stderr)
 
 
 def score(

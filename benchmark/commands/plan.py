@@ -101,7 +101,11 @@ def table(rows: list[Estimate]) -> str:
 def of_backbone(project: Project, name: str, progress: Callable[[], object]) -> list[Estimate]:
     """The estimates of every stage of a backbone."""
     params = project.params
-    spec = params.backbones[name].spec | {"weights": "none"}
+    chosen = params.backbones[name]
+    settings = [cell.settings for cell in project.probed_cells(name).values()]
+    layers = [layer for own in settings for layer in own.get("layers") or ()]
+    read = dict.fromkeys((*chosen.taps, chosen.cam_layer, *layers))  # random weights may mix places
+    spec = chosen.spec | {"weights": "none", "trusted": (*read, *chosen.trusted)}
     backbone = build_backbone(name, device=device(), **spec)
     size = (params.explain.batch_size, 3, backbone.size, backbone.size)
     pixels = torch.rand(size).to(backbone.device)

@@ -23,7 +23,7 @@ from benchmark.core.params import Cell
 from benchmark.data.splits import Split, read_split
 from benchmark.engine.devices import device
 from benchmark.engine.explaining import assemble
-from methods import Backbone, build_backbone
+from methods import Backbone, TrainableExplainer, build_backbone
 
 PARAMS = params.load()
 PROJECT = Project(PARAMS)
@@ -34,7 +34,7 @@ MOST_ROUNDS = 100
 @cache
 def built(backbone: str) -> Backbone:
     """A backbone, built once."""
-    return build_backbone(backbone, device=device(), **PARAMS.backbones[backbone].spec)
+    return build_backbone(backbone, device=device(), **PROJECT.spec(backbone))
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +58,8 @@ def test_explainer(
     own = cell.settings_in(PARAMS.mode)
     name = cell.load or cell.explainer
     explainer = assemble(name, backbone, own, PROJECT.state_of(cell))
+    if isinstance(explainer, TrainableExplainer):
+        explainer.allows_unseen = True
     pixels = split.images(slice(count)).to(backbone.device)
     targets = backbone.predict(pixels)
     yardsticks: list[float] = []

@@ -9,11 +9,18 @@ from typing import Any
 
 import pytest
 import torch
-from contract import PROMISES, Case, alone_as_in_a_batch, borrowed_state_goes_back, maps_are_maps
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 import methods
+from benchmark.engine.promises import (
+    PROMISES,
+    BrokenPromiseError,
+    Case,
+    alone_as_in_a_batch,
+    borrowed_state_goes_back,
+    maps_are_maps,
+)
 from methods import Backbone, Explainer
 
 FAST: dict[str, dict[str, Any]] = {
@@ -203,7 +210,7 @@ def test_a_broken_explainer_is_told_which_promise(
         cnn.eval()
         try:
             promise(Case(broken, cnn, pixels.clone(), torch.tensor([0, 3, 3])))
-        except AssertionError as error:
+        except BrokenPromiseError as error:
             failures.append(str(error))
     expected = f"{broken.__name__} on tiny_cnn breaks a promise: "
     assert [f for f in failures if f.startswith(expected)] == failures

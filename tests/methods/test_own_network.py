@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from contract import PROMISES, Case
 from torch import nn
 
 import methods
 from benchmark.commands import layers
 from benchmark.core import params
+from benchmark.engine.promises import PROMISES, Case
 from methods import build_backbone
 
 SMALL = """

@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from captum.attr import LRP, LayerGradientXActivation
 from captum.attr._utils.lrp_rules import Alpha1_Beta0_Rule
-from contract import PROMISES, Case
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import Block, ResPostBlock, VisionTransformer
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer as TorchvisionTransformer
 
+from benchmark.engine.promises import PROMISES, Case
 from methods import Backbone, Explainer, Passes
 from methods._base import normalise
 from methods._transformer import attention_gradients, attentions, blocks, recorded, rolled_out

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import MakeSplit, tiny_cnn, tiny_spec
+from safetensors.torch import load_file, save_file
 
 from benchmark import evaluate, explain
 from benchmark.commands import compare
@@ -35,6 +36,13 @@ class Mine(Explainer):
         return (images.mean(dim=1) + self._shift).clamp(0, 1)
 """
 
+ALTERING = OWN.replace(
+    "        self.backbone(images)\n",
+    "        self.backbone.network.register_forward_hook(lambda m, i, o: o.flip(1))\n"
+    "        self.backbone(images)\n",
+)
+BROKEN = OWN.replace("        self.backbone(images)\n", "        {}['none']\n")
+
 
 @pytest.fixture
 def stored(
@@ -46,7 +54,8 @@ def stored(
     for module in ("methods", "benchmark.commands.compare"):
         monkeypatch.setattr(f"{module}.build_backbone", lambda *_, **__: tiny_cnn())
     (tmp_path / "own_package").mkdir()
-    (tmp_path / "own_package" / "mine.py").write_text(OWN)
+    for name, lines in {"mine": OWN, "altering": ALTERING, "broken": BROKEN}.items():
+        (tmp_path / "own_package" / f"{name}.py").write_text(lines)
     spec = tiny_spec()
     chosen = {"confidence": {"kept": [50]}, "road": {"removed": [20, 50]}}
     metrics = {name: Scored(settings=own) for name, own in chosen.items()}
@@ -88,6 +97,42 @@ def test_an_explainer_from_outside_is_a_row_among_the_others(stored: Params) -> 
     assert found["**My own**"][0] == "40"
     assert found["**My own**"][1].startswith(f"{drop:.1f} (")
     assert np.load("results/compare/tiny_cnn/Mine.npy").shape == (40, 32, 32)
+
+
+def test_what_an_explainer_leaves_behind_is_told_and_changes_no_score(
+    stored: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Scores are those of a network of their own."""
+    sound = compare.compare(stored, "tiny_cnn", "own_package.mine:Mine", None, {})
+    assert "it gives back what it borrows" not in capsys.readouterr().err
+    found = compare.compare(stored, "tiny_cnn", "own_package.altering:Mine", None, {})
+    said = capsys.readouterr().err
+    assert "Mine on tiny_cnn breaks a promise: it gives back what it borrows: forward hooks" in said
+    pd.testing.assert_frame_equal(found.table, sound.table)
+
+
+def test_an_error_in_ones_own_code_is_a_line_or_a_traceback(
+    stored: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare, "load", lambda: stored)
+    command = ["compare", "own_package.broken:Mine", "--backbone", "tiny_cnn"]
+    monkeypatch.setattr("sys.argv", command)
+    with pytest.raises(SystemExit, match=r"^compare: explainer Mine failed at broken.py:13: KeyE"):
+        compare.main()
+    monkeypatch.setattr("sys.argv", [*command, "--traceback"])
+    with pytest.raises(ValueError, match=r"broken.py:13") as raised:
+        compare.main()
+    assert isinstance(raised.value.__cause__, KeyError)
+
+
+def test_a_class_that_training_never_saw_is_refused(stored: Params) -> None:
+    """The pipeline counts it; here one asks for the maps."""
+    torch.manual_seed(0)
+    path = trained_state(0.5)
+    counts = {"class_counts": [0] * tiny_cnn().classes}
+    save_file(load_file(path), path, {"provenance": json.dumps(counts)})
+    with pytest.raises(ValueError, match=r"no training image of T-TAME was of class"):
+        compare.compare(stored, "tiny_cnn", "ttame", None, {})
 
 
 def test_a_copy_cannot_be_told_apart(stored: Params) -> None:

@@ -12,6 +12,7 @@ from typing import Any, get_args
 import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 import methods
 from methods import Backbone, Explainer, Kind, Passes, check_maps
@@ -28,9 +29,11 @@ class Case:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def build(self) -> Explainer:
+        """A new instance."""
         return methods.build(self.cls, self.backbone, self.settings)
 
     def maps(self) -> Tensor:
+        """The maps of a new instance."""
         return self.build()(self.pixels, self.targets)
 
     @cached_property
@@ -48,11 +51,19 @@ class Case:
         return maps, differences(before, snapshot(self.backbone)), untouched
 
 
+class BrokenPromiseError(Exception):
+    """Says which explainer breaks which promise on which network."""
+
+
 def promise(kept: bool, case: Case, what: str) -> None:
-    assert kept, f"{case.cls.__name__} on {case.backbone.name} breaks a promise: {what}"
+    """Raise BrokenPromiseError if a promise, in words, is not kept."""
+    if not kept:
+        name = f"{case.cls.__name__} on {case.backbone.name}"
+        raise BrokenPromiseError(f"{name} breaks a promise: {what}")
 
 
 def metadata(case: Case) -> None:
+    """It has what tables and figures need to know."""
     cls = case.cls
     for name in ("label", "paper", "cost"):
         promise(bool(getattr(cls, name, "")), case, f"it has a {name}")
@@ -62,6 +73,7 @@ def metadata(case: Case) -> None:
 
 
 def maps_are_maps(case: Case) -> None:
+    """Shape, type and range, see methods.check_maps."""
     maps = case.first
     try:
         check_maps(maps, case.pixels)
@@ -72,6 +84,7 @@ def maps_are_maps(case: Case) -> None:
 
 
 def same_again(case: Case) -> None:
+    """The state of the random generators changes nothing."""
     explainer, maps = case.build(), []
     for seed in (5, 6):
         torch.manual_seed(seed)
@@ -82,10 +95,12 @@ def same_again(case: Case) -> None:
 
 
 def same_from_a_new_instance(case: Case) -> None:
+    """An instance keeps nothing that changes its maps."""
     promise(torch.equal(case.first, case.maps()), case, "a new instance gives the same maps")
 
 
 def alone_as_in_a_batch(case: Case) -> None:
+    """A map depends neither on the images beside it nor on their order."""
     explainer, count = case.build(), len(case.pixels)
     together = case.first
     order = torch.arange(count).flip(0)
@@ -97,12 +112,14 @@ def alone_as_in_a_batch(case: Case) -> None:
 
 
 def borrowed_state_goes_back(case: Case) -> None:
+    """Hooks, modes, gradients, random state and images are as before."""
     _, changed, untouched = case.watched
     promise(not changed, case, f"it gives back what it borrows: {', '.join(changed)}")
     promise(untouched and case.pixels.grad is None, case, "images stay as they are")
 
 
 def building_leaves_no_trace(case: Case) -> None:
+    """The constructor changes nothing and counts no pass."""
     before, passes = snapshot(case.backbone), Passes(**vars(case.backbone.passes))
     methods.build(case.cls, case.backbone, {})
     changed = differences(before, snapshot(case.backbone))
@@ -111,6 +128,8 @@ def building_leaves_no_trace(case: Case) -> None:
 
 
 def state_goes_back_after_an_exception(case: Case) -> None:
+    """The same if the network fails."""
+
     class BrokenError(RuntimeError):
         pass
 
@@ -128,6 +147,7 @@ def state_goes_back_after_an_exception(case: Case) -> None:
 
 
 def cost_is_as_said(case: Case) -> None:
+    """`cost` is what passes through the network."""
     said = re.fullmatch(r"none|(\d+) forward(?:, (\d+) backward)?", case.cls.cost)
     if said is None:
         return  # it depends on the settings, see each explainer's own test
@@ -140,6 +160,7 @@ def cost_is_as_said(case: Case) -> None:
 
 
 def what_is_not_finite_is_not_hidden(case: Case) -> None:
+    """Of a network that gives NaN there is no map that looks sound."""
     if case.cls.cost == "none":
         return  # it does not ask the network
     case.build()  # which probes the layers
@@ -155,6 +176,7 @@ def what_is_not_finite_is_not_hidden(case: Case) -> None:
 
 
 def half_precision_gives_maps(case: Case) -> None:
+    """Within autocast the maps are maps."""
     explainer = case.build()
     with torch.autocast("cpu", torch.bfloat16):
         maps = explainer(case.pixels, case.targets)
@@ -165,6 +187,7 @@ def half_precision_gives_maps(case: Case) -> None:
 
 
 def images_need_not_be_square(case: Case) -> None:
+    """Where the network takes such images, maps have their shape."""
     wide = torch.cat([case.pixels, case.pixels.flip(3)], dim=3)
     try:
         case.backbone.predict(wide)
@@ -195,6 +218,24 @@ PROMISES: list[Callable[[Case], None]] = [
 ]
 
 
+def broken_promises(case: Case) -> list[str]:
+    """What an explainer does not keep, a line a promise; also what fails when it is looked at."""
+    broken = []
+    label = f"promises of {case.cls.__name__}"
+    for look in tqdm(PROMISES, desc=label, unit="promise", leave=False, disable=None):
+        try:
+            look(case)
+        except BrokenPromiseError as error:
+            broken.append(str(error))
+        except Exception as error:
+            what, said = look.__name__.replace("_", " "), " ".join(str(error).split())
+            broken.append(
+                f"{case.cls.__name__} on {case.backbone.name} fails where {what} is looked at: "
+                f"{type(error).__name__}: {said}"
+            )
+    return broken
+
+
 def snapshot(backbone: Backbone) -> dict[str, Any]:
     """Everything an explainer may borrow."""
     modules = list(backbone.modules())
@@ -208,7 +249,7 @@ def snapshot(backbone: Backbone) -> dict[str, Any]:
         "gradients": [p.grad is None for p in backbone.parameters()],
         "weights": [p.clone() for p in backbone.state_dict().values()],
         "torch's random state": torch.random.get_rng_state(),
-        "numpy's random state": np.random.get_state()[1].tolist(),  # type: ignore[index, union-attr] # noqa: NPY002
+        "numpy's random state": np.random.get_state()[1].tolist(),  # type: ignore[index] # noqa: NPY002
         "Python's random state": random.getstate()[1],
         "grad mode": torch.is_grad_enabled(),
         "threads": torch.get_num_threads(),
@@ -221,6 +262,7 @@ def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 
 
 def same(a: Any, b: Any) -> bool:
+    """Whether two values of a snapshot are equal, element by element."""
     if isinstance(a, Tensor):
         return torch.equal(a, b)
     if isinstance(a, list):
