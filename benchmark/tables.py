@@ -48,6 +48,7 @@ def print_all(project: Project, long: "dict[str, pd.DataFrame]", known: Any) -> 
         HEADLINE,
         describe_answers,
         describe_claims,
+        describe_trusted,
         printed_tables,
     )
     from benchmark.report.rendering import write, write_document
@@ -59,8 +60,9 @@ def print_all(project: Project, long: "dict[str, pd.DataFrame]", known: Any) -> 
         folder, variants = results.TABLES / str(backbone), project.marked_variants(str(backbone))
         claims = describe_claims(own, known, labels, project.params.tables.short)
         headline = [line for label, line in claims.items() if label in HEADLINE]
-        results.write_text(folder / "claims.md", "".join(claims.values()))
-        results.write_text(folder / "headline.md", "".join(headline))
+        trusted = describe_trusted(project.trusted_layers(str(backbone)))
+        results.write_text(folder / "claims.md", "".join([*trusted, *claims.values()]))
+        results.write_text(folder / "headline.md", "".join([*trusted, *headline]))
         if variants:
             said = describe_answers(own["answers"], known, variants)
             results.write_text(folder / "answers.md", said)

@@ -176,6 +176,12 @@ class Project:
         fresh = known.get("key") == self.probe_key(backbone)
         return self.params.backbones[backbone].spec | {"probed": known if fresh else None}
 
+    def trusted_layers(self, backbone: str) -> dict[str, float]:
+        """The layers that are read because they are trusted, and how far each follows the image."""
+        known = (self.spec(backbone)["probed"] or {}).get("layers", {})
+        trusted = self.params.backbones[backbone].trusted
+        return {name: own["follows"] for name, own in known.items() if name in trusted}
+
     def probe_key(self, backbone: str) -> str:
         """What is known of a network's layers, once its explainers are built, is made of this."""
         cells = self.probed_cells(backbone).values()

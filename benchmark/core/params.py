@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    ValidationError,
+    model_validator,
+)
 
 from benchmark.engine.recipe import Positive, Precision, Recipe
 
@@ -30,7 +37,7 @@ class Compositions(Section):
     folder: Path
     size: Positive
     train: Positive
-    validation: Positive
+    validation: NonNegativeInt
     evaluation: Positive
 
 
@@ -48,7 +55,7 @@ class Photographs(Section):
     resize: Positive
     size: Positive
     train: Positive | None = None
-    validation: Positive
+    validation: NonNegativeInt
     evaluation: Positive
     lists: Literal["authors", "seeded"]
 

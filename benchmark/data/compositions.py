@@ -292,11 +292,14 @@ def compose_split(
     """The compositions of some numbers, as a split; see `compose_numbered`."""
     made = {number: compose_numbered(name, number, cutouts, seed, size) for number in numbers}
     rows = [{"id": f"{name}-{number:05d}"} | one.provenance() for number, one in made.items()]
+    pixels = np.array([one.pixels for one in made.values()], np.uint8)
+    objects = np.array([one.mask for one in made.values()], np.bool_)
+    columns = None if rows else ["id", "class_index", "class_name"]
     return Split(
-        table=pd.DataFrame(rows),
-        pixels=torch.from_numpy(np.stack([one.pixels for one in made.values()])),
-        objects=torch.from_numpy(np.stack([one.mask for one in made.values()])),
-        labels=torch.tensor([one.class_index for one in made.values()]),
+        table=pd.DataFrame(rows, columns=columns),
+        pixels=torch.from_numpy(pixels.reshape(-1, 3, size, size)),
+        objects=torch.from_numpy(objects.reshape(-1, size, size)),
+        labels=torch.tensor([one.class_index for one in made.values()], dtype=torch.int64),
     )
 
 

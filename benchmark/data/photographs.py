@@ -65,15 +65,15 @@ def split_of(table: pd.DataFrame, name: str, resize: int, size: int) -> Split:
     """The centre crops of the photographs; no pixel is known to be the object's."""
     pixels = decode(table, name, resize, size)
     objects = torch.zeros(len(pixels), *pixels.shape[2:], dtype=torch.bool)
-    return Split(table, pixels, objects, torch.tensor(table["class_index"].to_numpy()))
+    return Split(table, pixels, objects, torch.tensor(table["class_index"].to_numpy("int64")))
 
 
 def decode(table: pd.DataFrame, name: str, resize: int, size: int) -> Tensor:
-    """Centre crops, uint8 (N, 3, size, size)."""
+    """Centre crops, uint8 (N, 3, size, size); of no photograph none."""
     files: list[File] = [(root() / path, None) for path in table["path"]]
     batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
     with tqdm(total=len(files), desc=name, unit="image", disable=None) as progress:
-        parts = []
+        parts = [torch.empty(0, 3, size, size, dtype=torch.uint8)]
         for part in decoded(batches, resize, size):
             parts.append(part)
             progress.update(len(part))

@@ -179,6 +179,21 @@ def describe_claims(
     return lines
 
 
+def describe_trusted(layers: dict[str, float]) -> list[str]:
+    """A line about the layers that are read although the parameters alone vouch for them, if any.
+
+    Args:
+        layers: how far each follows the image, see Project.trusted_layers.
+    """
+    if not layers:
+        return []
+    named = ", ".join(f"{name} ({follows:.2f})" for name, follows in layers.items())
+    return [
+        f"- Trusted layers: {named}. Explainers read them because the parameters say so; in "
+        "brackets the rank correlation of where an image changes and where the layer does.\n"
+    ]
+
+
 def describe_seeds(c: Column, claims: pd.DataFrame, labels: dict[str, str]) -> str:
     """What holds of a measure's claims whichever seed trained the first explainer; empty if none.
 

@@ -53,6 +53,16 @@ def test_a_network_is_probed_once(tiny: Params) -> None:
     assert len(built) == 2
 
 
+def test_layers_that_are_trusted_are_known_to_the_tables(tiny: Params) -> None:
+    for trusted, expected in (((), []), (("2",), ["2"])):
+        spec = tiny.backbones["tiny"].model_copy(update={"trusted": trusted})
+        changed = tiny.model_copy(update={"backbones": {"tiny": spec}})
+        network = written(changed)
+        found = Project(changed).trusted_layers("tiny")
+        assert list(found) == expected
+        assert all(found[name] == network["layers"][name]["follows"] for name in found)
+
+
 @pytest.mark.parametrize(
     ("explainer", "entry", "message"),
     [
@@ -70,3 +80,48 @@ def test_what_cannot_be_built_is_refused_beforehand(
     wrong = tiny.explainers | {explainer: Explainer(**entry)}
     with pytest.raises(ValueError, match=message):
         check.known_network(Project(tiny.model_copy(update={"explainers": wrong})), "tiny")
+
+
+def test_what_is_left_out_is_said(tiny: Params) -> None:
+    """A study, training, or an explainer to compare with."""
+    assert check.left_out(Project(tiny)) == [
+        "no explainer is trained: there are no training curves",
+        "ablation is empty: there is no ablation study",
+    ]
+    alone = tiny.model_copy(update={"explainers": {"ttame": Explainer()}})
+    assert check.left_out(Project(alone)) == [
+        "ablation is empty: there is no ablation study",
+        "tiny has one explainer: it is compared with none, and there are no ranks",
+    ]
+
+
+def test_training_wants_validation_images(tiny: Params) -> None:
+    none = {"images": tiny.images.model_copy(update={"validation": 0})}
+    check.refuse_no_validation(Project(tiny.model_copy(update=none)))
+    trained = tiny.model_copy(update=none | {"explainers": {"ttame": Explainer()}})
+    with pytest.raises(
+        ValueError, match=r"images\.validation is 0 and tiny/ttame is trained"
+    ):
+        check.refuse_no_validation(Project(trained))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "needed"),
+    [
+        ({"train": 10**9, "validation": 0, "evaluation": 0}, "200704.0 GB of disk"),
+        ({"train": 1, "validation": 10**9, "evaluation": 10**9}, "401408.0 GB of disk"),
+    ],
+)
+def test_images_that_cannot_be_kept_are_refused_before_they_are_made(
+    tiny: Params, chosen: dict[str, int], needed: str
+) -> None:
+    check.refuse_small_machine(tiny)
+    images = tiny.images.model_copy(update=chosen)
+    with pytest.raises(ValueError, match=rf"pixels need {needed}: there are .*, expected"):
+        check.refuse_small_machine(tiny.model_copy(update={"images": images}))
+
+
+def test_memory_is_asked_for_as_well(tiny: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sysconf", lambda _: 1)
+    with pytest.raises(ValueError, match=r"GB of memory: there are 0\.0, expected"):
+        check.refuse_small_machine(tiny)

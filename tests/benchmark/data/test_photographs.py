@@ -282,3 +282,29 @@ def test_changed_missing_and_damaged_photographs_are_refused(
     monkeypatch.setenv(splits.ROOT, "/nowhere")
     with pytest.raises(ValueError, match="BENCHMARK_IMAGES is /nowhere: expected an existing"):
         images.main(params)
+
+
+def test_orientation_in_the_file_is_left_alone(tmp_path: Path) -> None:
+    """As torchvision and timm do for ImageNet, whose networks learned from pixels as they lie."""
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    pixels[:32] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 3  # turned by 180 degrees
+    path = tmp_path / "turned.png"
+    Image.fromarray(pixels).save(path, exif=exif)
+    with Image.open(path) as image:
+        assert image.getexif()[0x0112] == 3
+    (found,) = decoded([[(path, None)]], resize=64, size=64)
+    assert torch.equal(found[0], torch.from_numpy(pixels).permute(2, 0, 1))
+
+
+def test_there_may_be_no_validation_images(settings: Params, folder: Path) -> None:
+    stand_in.build(folder, "torchvision", train=2, held=3)
+    params = profile(settings)
+    none = params.images.model_copy(update={"validation": 0, "train": 2})
+    params = params.model_copy(update={"images": none})
+    index.main(params, str(folder))
+    images.main(params)
+    split = splits.read_split(results.SPLITS, "validation")
+    assert split.pixels.shape == (0, 3, 56, 56)
+    assert len(splits.read_split(results.SPLITS, "evaluation")) == 3

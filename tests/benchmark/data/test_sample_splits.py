@@ -78,3 +78,11 @@ def test_a_repeated_composition_is_refused() -> None:
     compositions.refuse_repeats({"validation": split})
     with pytest.raises(ValueError, match="4 compositions occur twice"):
         compositions.refuse_repeats({"validation": split, "evaluation": split})
+
+
+def test_a_split_may_be_empty() -> None:
+    """A run that trains nothing wants no validation images."""
+    made = compositions.make_splits(SAMPLE, {"train": 1, "validation": 0}, seed=0, size=32)
+    empty = made["validation"]
+    assert (empty.pixels.shape, empty.objects.shape) == ((0, 3, 32, 32), (0, 32, 32))
+    assert (len(empty), empty.labels.dtype) == (0, torch.int64)

@@ -717,3 +717,10 @@ def test_tables_of_some_of_the_metrics(
     found = printed.printed_tables(own, known, labels, project.marked_variants("vit_sample"))
     always = {"comparison", "training", "randomisation"}
     assert {name for name, table in found.items() if len(table)} == names | always
+
+
+def test_trusted_layers_are_said_beside_the_claims() -> None:
+    assert printed.describe_trusted({}) == []
+    (line,) = printed.describe_trusted({"a.b": 0.456, "c": 0.8})
+    assert line.startswith("- Trusted layers: a.b (0.46), c (0.80). Explainers read them because")
+    assert line.endswith("\n")
