@@ -212,10 +212,20 @@ class Backbone(nn.Module):
     def from_layer(self, layer: str, pixels: Tensor, outputs: Tensor) -> Tensor:
         """Logits (n, K) if `layer` gave `outputs` (n, ...) for one image (1, 3, H, W).
 
-        What lies before `layer` sees one image, whatever n is; all n count as forward passes.
+        What lies before `layer` sees one image, whatever n is, unless the network joins that with
+        what lies behind, as CrossViT does; all n count as forward passes.
         """
+        count = len(outputs)
         with self.changed(layer, lambda _own: outputs):
-            logits: Tensor = self(pixels)
+            try:
+                logits = self._logits(pixels)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError:  # of sizes that do not fit
+                logits = pixels.new_empty(0)
+            if len(logits) != count:
+                logits = self._logits(pixels.expand(count, -1, -1, -1))
+        self.passes.forward += count
         return logits
 
     def use(self, layer: str) -> Meaning:
@@ -329,12 +339,17 @@ class Backbone(nn.Module):
 
     def tapped_channels(self, layers: Sequence[str]) -> list[int]:
         """Number of channels of each of `layers`; its one forward pass is not counted."""
+        outputs = self.outputs_of_black(layers)
+        return [self.grid(outputs[layer]).shape[1] for layer in layers]
+
+    def outputs_of_black(self, layers: Sequence[str]) -> dict[str, Tensor]:
+        """What each of `layers` gives for one black image; its forward pass is not counted."""
         counted = Passes(self.passes.forward, self.passes.backward)
         blank = torch.zeros(1, 3, self.size, self.size, device=self.device)
         with torch.no_grad(), self.tap(layers) as outputs:
             self(blank)
         self.passes = counted
-        return [self.grid(outputs[layer]).shape[1] for layer in layers]
+        return outputs
 
 
 def _digest(module: nn.Module) -> str:

@@ -272,6 +272,8 @@ def _class_count(network: nn.Module, name: str, size: int) -> int:
 def _refuse_features(backbone: Backbone) -> None:
     """Refuse a network whose output is one of its layers, averaged or taken at the first token.
 
+    One that says how many classes it has may end so: SqueezeNet averages a map of each class.
+
     Raises:
         ValueError: it has no head.
     """
@@ -280,6 +282,8 @@ def _refuse_features(backbone: Backbone) -> None:
     layers = {*backbone.taps, backbone.cam_layer}
     with torch.no_grad(), backbone.tap([*layers]) as outputs:
         logits = backbone.network((image - backbone.mean) / backbone.std)
+    if getattr(backbone.network, "num_classes", None) == logits.shape[1]:
+        return
     for layer, output in outputs.items():
         if not isinstance(output, Tensor) or output.ndim not in (3, 4):
             continue

@@ -13,7 +13,8 @@ class FullGrad(Explainer):
     Every channel is taken by magnitude, min-max normalised and resized bilinearly, then all are
     added (the paper's post-processing). Layers are convolutions and batch norms, as in
     pytorch-grad-cam, subclasses such as timm's included, which that library leaves out. The input
-    is the normalised image, channel by channel.
+    is the normalised image, channel by channel. Where a network cuts the image into windows that it
+    takes for images, what a layer does has no place in the image: such a network is refused.
     """
 
     label = "FullGrad"
@@ -24,12 +25,22 @@ class FullGrad(Explainer):
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__(backbone)
-        self._layers = [m for m in backbone.network.modules() if bias(m) is not None]
+        named = dict(backbone.network.named_modules())
+        self._layers = {name: m for name, m in named.items() if bias(m) is not None}
         if not self._layers:
             raise ValueError(
                 f"FullGrad needs a bias: {backbone.name!r} has none in its convolutions and batch "
                 "norms, expected at least one"
             )
+        self._refuse_windows()
+
+    def _refuse_windows(self) -> None:
+        for name, output in self.backbone.outputs_of_black([*self._layers]).items():
+            if len(output) != 1:
+                raise ValueError(
+                    f"FullGrad cannot place what layer {name!r} of {self.backbone.name!r} does: it "
+                    f"gives {len(output)} outputs for one image, expected one"
+                )
 
     def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps at the resolution of the image."""
@@ -38,11 +49,12 @@ class FullGrad(Explainer):
         handles: list[RemovableHandle] = []
 
         def keep(module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
-            ran.append((module, output))
-            return output.clone()  # what follows may work in place
+            own = output if output.requires_grad else output.detach().requires_grad_()
+            ran.append((module, own))
+            return own.clone()  # what follows may work in place
 
         try:
-            handles.extend(m.register_forward_hook(keep) for m in self._layers)
+            handles.extend(m.register_forward_hook(keep) for m in self._layers.values())
             with torch.enable_grad():
                 logits = self.backbone(inputs)
                 score = logits.gather(1, targets[:, None]).sum()

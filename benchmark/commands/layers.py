@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections import Counter
 from typing import Any
 
 import torch
@@ -120,19 +121,31 @@ def choose(
         and (name in follow or meaning.peak < MIXED)
     }
     sizes = sorted({meaning.rows for meaning in likely.values()})[:TAPS]
-    layers = ends_of_stages(likely, sizes) if len(sizes) > 1 else ends_of_blocks(network, likely)
+    given = {name: probed[name][0] for name in likely}
+    many = len(sizes) > 1
+    layers = ends_of_stages(likely, sizes, given) if many else ends_of_blocks(network, likely)
     last = prefix is None and axis == -1
     return {"taps": layers, "cam_layer": layers[-1], "prefix_tokens": prefix, "channels_last": last}
 
 
-def ends_of_stages(readable: dict[str, Meaning], sizes: list[int]) -> tuple[str, ...]:
-    """The last of the outermost layers of each size, the largest first."""
+def ends_of_stages(
+    readable: dict[str, Meaning], sizes: list[int], shapes: dict[str, tuple[int, ...]]
+) -> tuple[str, ...]:
+    """The last of the outermost layers of each size, the largest first.
+
+    Of tokens the last of the shape that most of these have: the first block of a stage still has
+    the size of the stage before, and the width of its own.
+    """
     layers: list[str] = []
     for size in reversed(sizes):
         names = [name for name, own in readable.items() if own.rows == size]
         names = [n for n in names if not any(f"{one}.".startswith(f"{n}.") for one in layers)]
         depth = min((name.count(".") for name in names), default=0)
-        layers += [name for name in names if name.count(".") == depth][-1:]
+        names = [name for name in names if name.count(".") == depth]
+        if names and readable[names[0]].prefix_tokens is not None:
+            [(usual, _)] = Counter(shapes[name] for name in names).most_common(1)
+            names = [name for name in names if shapes[name] == usual]
+        layers += names[-1:]
     return tuple(layers)
 
 
