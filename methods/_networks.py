@@ -292,7 +292,8 @@ def _refuse_features(backbone: Backbone) -> None:
             if pooled.shape == logits.shape and torch.allclose(pooled, logits, rtol=1e-3):
                 raise ValueError(
                     f"backbone {backbone.name!r} gives what layer {layer!r} gives, pooled: "
-                    "expected a classifier, features have no class"
+                    "expected a classifier, features have no class (one of class maps says so by "
+                    "its attribute num_classes)"
                 )
 
 

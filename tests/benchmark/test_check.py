@@ -99,9 +99,7 @@ def test_training_wants_validation_images(tiny: Params) -> None:
     none = {"images": tiny.images.model_copy(update={"validation": 0})}
     check.refuse_no_validation(Project(tiny.model_copy(update=none)))
     trained = tiny.model_copy(update=none | {"explainers": {"ttame": Explainer()}})
-    with pytest.raises(
-        ValueError, match=r"images\.validation is 0 and tiny/ttame is trained"
-    ):
+    with pytest.raises(ValueError, match=r"images\.validation is 0 and tiny/ttame is trained"):
         check.refuse_no_validation(Project(trained))
 
 

@@ -1,10 +1,12 @@
 """Backbone, maps and seeds."""
 
 import pytest
+import timm
 import torch
 from torch import Tensor
 
-from methods import Backbone, check_maps
+from benchmark.commands.layers import wake
+from methods import Backbone, Passes, check_maps, wrap_network
 from methods._base import image_seeds, normalise
 
 
@@ -101,3 +103,26 @@ def test_image_seeds_depend_on_the_image_alone(pixels: Tensor) -> None:
 def test_check_maps_refuses(maps: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         check_maps(maps, torch.zeros(2, 3, 8, 8))
+
+
+def test_what_lies_before_a_layer_sees_one_image_or_as_many_as_it_must() -> None:
+    """CrossViT joins the tokens of two branches: of one branch alone there cannot be more."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = timm.create_model("crossvit_9_240", num_classes=5)
+    wake(network)
+    joined = wrap_network(
+        network, name="joined", size=240, mean=[0.5] * 3, std=[0.5] * 3,
+        taps=["norm.0"], cam_layer="norm.0", prefix_tokens=1, trusted=["norm.0", "norm.1"],
+    )  # fmt: skip
+    image = torch.rand(1, 3, 240, 240)
+    for layer in ("blocks.0.blocks.0.0.norm1", "norm.0"):
+        with torch.no_grad(), joined.tap([layer]) as outputs:
+            whole = joined(image)
+        several = torch.cat([outputs[layer], 2 * outputs[layer], outputs[layer]])
+        joined.passes = Passes()
+        with torch.no_grad():
+            found = joined.from_layer(layer, image, several)
+        assert joined.passes == Passes(3, 0)
+        assert torch.allclose(found[[0, 2]], whole.expand(2, -1), atol=1e-5)
+        assert not torch.allclose(found[1], whole[0], atol=1e-3)

@@ -11,11 +11,12 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
 import methods
-from methods import Backbone
+from methods import Backbone, wrap_network
 from methods._base import normalise
 from methods.ablationcam import AblationCAM
 from methods.eigencam import EigenCAM
 from methods.fullgrad import FullGrad, bias
+from methods.fullgrad import channels as of_channels
 from methods.gradcam import GradCAM
 from methods.layercam import LayerCAM
 from methods.scorecam import ScoreCAM
@@ -378,6 +379,73 @@ def test_fullgrad_is_complete(pixels: Tensor) -> None:
 def test_fullgrad_sees_every_bias_of_lite0(lite0: Backbone) -> None:
     convolutions = [m for m in lite0.network.modules() if isinstance(m, nn.Conv2d)]
     assert len(FullGrad(lite0)._layers) == len(convolutions) == 49
+
+
+def wrapped(network: nn.Module) -> Backbone:
+    """A network of 32 pixels whose layer `conv` follows the image."""
+    shown: dict[str, Any] = {"mean": [0.5] * 3, "std": [0.5] * 3, "size": 32}
+    return wrap_network(network, name="small", taps=["conv"], cam_layer="conv", **shown)
+
+
+class Windows(nn.Module):
+    """Halves of an image go through a convolution as if they were images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        halves = torch.cat(x.chunk(2, dim=3))
+        left, right = self.conv(halves).chunk(2)
+        whole: Tensor = self.head(torch.cat([left, right], dim=3).mean(dim=(2, 3)))
+        return whole
+
+
+class Positions(nn.Module):
+    """A bias that meets no image: it is added to a code of the places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+        self.code = nn.Conv2d(1, 4, 1)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = torch.linspace(0, 1, 16, device=x.device).reshape(1, 1, 4, 4)
+        coded = self.code(places.expand(len(x), -1, -1, -1))
+        grid = self.conv(nn.functional.adaptive_avg_pool2d(x, 4)) + coded
+        whole: Tensor = self.head((grid**2).mean(dim=(2, 3)))
+        return whole
+
+
+def test_fullgrad_cannot_place_windows() -> None:
+    with pytest.raises(
+        ValueError, match=r"cannot place what layer 'conv' .* gives 2 outputs"
+    ):
+        FullGrad(wrapped(Windows()))
+
+
+def test_fullgrad_takes_a_bias_beside_the_image(pixels: Tensor) -> None:
+    """Its gradient is that of what it is added to, image by image."""
+    network = Positions()
+    backbone = wrapped(network)
+    inputs = pixels.clone().requires_grad_()
+    grids: list[Tensor] = []
+
+    def keep(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+        output.retain_grad()
+        grids.append(output)
+
+    handle = network.conv.register_forward_hook(keep)
+    with torch.enable_grad():
+        backbone(inputs).gather(1, TARGETS[:, None] % 3).sum().backward()
+    handle.remove()
+    size = pixels.shape[2:]
+    expected = of_channels(inputs.grad * (pixels - backbone.mean), size)
+    for module in (network.conv, network.code):
+        expected += of_channels(grids[0].grad * module.bias[:, None, None], size)
+    assert torch.allclose(FullGrad(backbone)(pixels, TARGETS % 3), normalise(expected), atol=1e-5)
 
 
 def test_fullgrad_needs_a_bias(channels: Backbone) -> None:

@@ -200,7 +200,8 @@ def test_random_weights_are_the_same_and_leave_the_generator(settings: Params) -
 
 
 def test_a_network_of_ones_own_is_wrapped() -> None:
-    network = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    pooled = nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    network = nn.Sequential(nn.Conv2d(3, 5, 3, 2), *pooled, nn.Linear(5, 4))
     backbone = wrap_network(
         network.train(),
         name="own",
@@ -250,6 +251,18 @@ def test_features_are_no_class_scores(pool: str) -> None:
     seen: dict[str, Any] = {"name": "net", "size": 32, "taps": ["layer"], "cam_layer": "layer"}
     with pytest.raises(ValueError, match="gives what layer 'layer' gives, pooled"):
         wrap_network(Features(), **seen, **IMAGENET)
+    counted = Features()
+    counted.num_classes = 6  # type: ignore[assignment]
+    with pytest.raises(ValueError, match="gives what layer 'layer' gives, pooled"):
+        wrap_network(counted, **seen, **IMAGENET)
+    counted.num_classes = 7  # type: ignore[assignment]
+    assert wrap_network(counted, **seen, **IMAGENET).classes == 7
+
+
+def test_squeezenet_averages_class_maps() -> None:
+    spec = {"source": "torchvision", "model": "squeezenet1_1", "weights": "none", "size": 224}
+    own = {"taps": ["features.7", "classifier.2"], "cam_layer": "classifier.2", **IMAGENET}
+    assert build_backbone("net", **spec, **own).classes == 1000  # type: ignore[arg-type]
 
 
 def test_weights_that_are_not_finite() -> None:
