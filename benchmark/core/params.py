@@ -92,6 +92,11 @@ class Explainer(Section):
     images: Positive | None = None
 
 
+ADDED = ("load", "weights_key", "trusted")
+"""Parameters of a backbone that are left out of its keys where they are not given: results made
+before they were added stay fresh."""
+
+
 class Backbone(Section):
     """A classifier and what the explainers have to know of it (see methods.Backbone).
 
@@ -137,7 +142,8 @@ class Backbone(Section):
     @property
     def spec(self) -> dict[str, Any]:
         """What makes the network: the arguments of methods.build_backbone."""
-        return self.model_dump(exclude={"explainers", "skip"})
+        unused = {name for name in ADDED if name not in self.model_fields_set}
+        return self.model_dump(exclude={"explainers", "skip"} | unused)
 
     @property
     def family(self) -> str:

@@ -420,9 +420,7 @@ class Positions(nn.Module):
 
 
 def test_fullgrad_cannot_place_windows() -> None:
-    with pytest.raises(
-        ValueError, match=r"cannot place what layer 'conv' .* gives 2 outputs"
-    ):
+    with pytest.raises(ValueError, match=r"cannot place what layer 'conv' .* gives 2 outputs"):
         FullGrad(wrapped(Windows()))
 
 

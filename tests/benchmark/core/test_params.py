@@ -135,3 +135,12 @@ def test_a_renamed_key_is_named_before_the_one_it_leaves_missing(
 def test_numbers_as_dvc_writes_them(text: str, value: object) -> None:
     """DVC writes YAML 1.2, in which an exponent needs no point before it."""
     assert params.read_yaml(f"sigma: {text}") == {"sigma": value}
+
+
+def test_a_parameter_that_was_added_later_is_in_no_key_until_it_is_given() -> None:
+    """Results made before it are of the same parameters."""
+    settings = params.load(Path(__file__).parents[3] / "params.yaml")
+    backbone = settings.backbones["efficientnet_lite0"]
+    assert not set(params.ADDED) & set(backbone.spec)
+    for name, value in (("trusted", ("bn2",)), ("weights_key", "ema")):
+        assert backbone.model_copy(update={name: value}).spec[name] == value
