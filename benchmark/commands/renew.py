@@ -14,6 +14,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,7 +24,7 @@ from benchmark.core import results
 from benchmark.core.cells import NOT_COMPARED, PROVENANCE, Project
 from benchmark.core.history import CODE as CODE_FILES
 from benchmark.core.history import current_commit, read_git, unpack
-from benchmark.core.params import Cell, load
+from benchmark.core.params import PARAMS, Cell, load
 from benchmark.core.stage import keep_freed_memory
 from benchmark.core.store import Result, Shelf
 
@@ -120,10 +121,12 @@ def renew(project: Project, states: list[Trained], name: str) -> str:
     record = states[0].shelf.records[states[0].made.name]
     trained_by = record.get("renewed", [{"code": record["key"]["code"]}])[0]["code"]
     commit = commit_of(states[0].made.files[0])
-    with TemporaryDirectory() as folder:
-        unpack(commit, Path(folder))
-        old = take_steps(name, Path(folder), Path(folder) / "steps.json")
-        new = take_steps(name, Path(__file__).parents[2], Path(folder) / "new.json")
+    with TemporaryDirectory() as made:
+        folder = Path(made)
+        unpack(commit, folder / "code")
+        place = workplace(commit, folder / "place")
+        old = take_steps(name, folder / "code", place, folder / "old.json")
+        new = take_steps(name, Path(__file__).parents[2], Path.cwd(), folder / "new.json")
     if old["code"] != trained_by:
         raise ValueError(
             f"{name} was trained by code that is not that of its commit {commit[:12]}: expected a "
@@ -176,15 +179,33 @@ def commit_of(path: Path) -> str:
     return str(commit)
 
 
-def take_steps(name: str, code: Path, path: Path) -> dict[str, Any]:
-    """What `write_steps` of a version of the code writes about a cell.
+def workplace(commit: str, folder: Path) -> Path:
+    """A folder like the present one, with the parameters of a commit, which its code understands.
+
+    Those of the state are the same in both: its key says so. Parameters that were never committed
+    are the present ones.
+    """
+    folder.mkdir()
+    for entry in Path.cwd().iterdir():
+        (folder / entry.name).symlink_to(entry)
+    with suppress(ValueError):
+        text = read_git("show", f"{commit}:./{PARAMS}", folder=Path.cwd())
+        (folder / PARAMS).unlink()
+        (folder / PARAMS).write_text(text)
+    return folder
+
+
+def take_steps(name: str, code: Path, folder: Path, path: Path) -> dict[str, Any]:
+    """What `write_steps` of a version of the code, run in a folder, writes about a cell.
 
     Raises:
         ValueError: it fails.
     """
     command = [sys.executable, "-m", "benchmark", "renew", name, "--write-steps", str(path)]
     environment = os.environ | {"PYTHONPATH": str(code), "PYTHONSAFEPATH": "1"}
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    ran = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
     if ran.returncode != 0:
         reason = ran.stderr.strip().splitlines()[-1:] or ["failed"]
         raise ValueError(f"taking steps with the code in {code} failed: {reason[0]}")
