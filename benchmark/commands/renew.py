@@ -124,8 +124,11 @@ def renew(project: Project, states: list[Trained], name: str) -> str:
     with TemporaryDirectory() as made:
         folder = Path(made)
         unpack(commit, folder / "code")
-        place = workplace(commit, folder / "place")
-        old = take_steps(name, folder / "code", place, folder / "old.json")
+        try:
+            old = take_steps(name, folder / "code", Path.cwd(), folder / "old.json")
+        except ValueError:  # of parameters that came later
+            place = workplace(commit, folder / "place")
+            old = take_steps(name, folder / "code", place, folder / "old.json")
         new = take_steps(name, Path(__file__).parents[2], Path.cwd(), folder / "new.json")
     if old["code"] != trained_by:
         raise ValueError(
