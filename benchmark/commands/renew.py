@@ -101,7 +101,8 @@ def find_trained(project: Project, name: str) -> list[Trained]:
 def renew(project: Project, states: list[Trained], name: str) -> str:
     """Give states the key of the present code, if that trains alike.
 
-    The seeds of a variant are renewed together, by the steps of the first.
+    The seeds of a variant are renewed together, by steps with the first seed; the old code is that
+    of the last, since a state that was trained earlier may have become the first.
 
     Returns:
         What was done, in a line.
@@ -118,9 +119,10 @@ def renew(project: Project, states: list[Trained], name: str) -> str:
             "run `dvc repro`"
         )
     refuse_uncommitted()
-    record = states[0].shelf.records[states[0].made.name]
+    newest = states[-1]
+    record = newest.shelf.records[newest.made.name]
     trained_by = record.get("renewed", [{"code": record["key"]["code"]}])[0]["code"]
-    commit = commit_of(states[0].made.files[0])
+    commit = commit_of(newest.made.files[0])
     with TemporaryDirectory() as made:
         folder = Path(made)
         unpack(commit, folder / "code")
