@@ -16,6 +16,7 @@ from benchmark.report.rendering import write
 from methods import Backbone, build_network, wrap_network
 
 NETWORKS = results.RESULTS / "networks"
+EXPLAINERS = NETWORKS / "explainers.csv"
 
 WORKS = "works"
 
@@ -53,13 +54,25 @@ SHORT: dict[str, dict[str, Any]] = {
 def main() -> None:
     """Write a row a network, and one a network and explainer; print the first."""
     parser = argparse.ArgumentParser(prog="python -m benchmark networks", description=__doc__)
-    parser.add_argument("names", nargs="*", help="see `python -m benchmark layers`")
+    parser.add_argument(
+        "names", nargs="*", help="try these alone, see `python -m benchmark layers`; other rows stay"
+    )
     names = parser.parse_args().names or TRIED
     rows = [row for name in tqdm(names, unit="network", disable=None) for row in tried(name)]
     table = pd.DataFrame(rows)
-    results.write_csv(NETWORKS / "explainers.csv", table)
+    if names is not TRIED and EXPLAINERS.is_file():
+        table = among(results.read_table(EXPLAINERS).fillna(""), table)
+    results.write_csv(EXPLAINERS, table)
     write(NETWORKS / "networks", summary(table))
     print((NETWORKS / "networks.md").read_text())
+
+
+def among(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """A table with the rows of the networks that were tried again in their place, or at its end."""
+    order = list(dict.fromkeys([*table["network"], *rows["network"]]))
+    others = table[~table["network"].isin(rows["network"])]
+    blocks = dict(iter(pd.concat([others, rows]).groupby("network", sort=False)))
+    return pd.concat([blocks[name] for name in order], ignore_index=True)
 
 
 def tried(name: str) -> list[dict[str, str]]:
