@@ -7,7 +7,7 @@ import pytest
 from conftest import tiny_cnn, tiny_spec
 
 from benchmark import check
-from benchmark.core import results
+from benchmark.core import preconditions, results
 from benchmark.core.cells import Project
 from benchmark.core.params import Explainer, Params
 from benchmark.engine import probing
@@ -84,12 +84,12 @@ def test_what_cannot_be_built_is_refused_beforehand(
 
 def test_what_is_left_out_is_said(tiny: Params) -> None:
     """A study, training, or an explainer to compare with."""
-    assert check.left_out(Project(tiny)) == [
+    assert preconditions.left_out(Project(tiny)) == [
         "no explainer is trained: there are no training curves",
         "ablation is empty: there is no ablation study",
     ]
     alone = tiny.model_copy(update={"explainers": {"ttame": Explainer()}})
-    assert check.left_out(Project(alone)) == [
+    assert preconditions.left_out(Project(alone)) == [
         "ablation is empty: there is no ablation study",
         "tiny has one explainer: it is compared with none, and there are no ranks",
     ]
@@ -97,10 +97,10 @@ def test_what_is_left_out_is_said(tiny: Params) -> None:
 
 def test_training_wants_validation_images(tiny: Params) -> None:
     none = {"images": tiny.images.model_copy(update={"validation": 0})}
-    check.refuse_no_validation(Project(tiny.model_copy(update=none)))
+    preconditions.refuse_no_validation(Project(tiny.model_copy(update=none)))
     trained = tiny.model_copy(update=none | {"explainers": {"ttame": Explainer()}})
     with pytest.raises(ValueError, match=r"images\.validation is 0 and tiny/ttame is trained"):
-        check.refuse_no_validation(Project(trained))
+        preconditions.refuse_no_validation(Project(trained))
 
 
 @pytest.mark.parametrize(
@@ -113,13 +113,14 @@ def test_training_wants_validation_images(tiny: Params) -> None:
 def test_images_that_cannot_be_kept_are_refused_before_they_are_made(
     tiny: Params, chosen: dict[str, int], needed: str
 ) -> None:
-    check.refuse_small_machine(tiny)
+    preconditions.refuse_small_machine(Project(tiny))
     images = tiny.images.model_copy(update=chosen)
+    project = Project(tiny.model_copy(update={"images": images}))
     with pytest.raises(ValueError, match=rf"pixels need {needed}: there are .*, expected"):
-        check.refuse_small_machine(tiny.model_copy(update={"images": images}))
+        preconditions.refuse_small_machine(project)
 
 
 def test_memory_is_asked_for_as_well(tiny: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sysconf", lambda _: 1)
     with pytest.raises(ValueError, match=r"GB of memory: there are 0\.0, expected"):
-        check.refuse_small_machine(tiny)
+        preconditions.refuse_small_machine(Project(tiny))
