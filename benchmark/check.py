@@ -13,7 +13,12 @@ import yaml
 from benchmark.core import catalogue, results
 from benchmark.core.cells import Project
 from benchmark.core.params import Params
-from benchmark.core.preconditions import left_out, refuse_no_validation, refuse_small_machine
+from benchmark.core.preconditions import (
+    left_out,
+    refuse_large_batches,
+    refuse_no_validation,
+    refuse_small_machine,
+)
 from benchmark.core.sources import PACKAGES, digest_of, members, versions_of
 from benchmark.core.stage import run
 from benchmark.core.store import digest_json
@@ -42,6 +47,7 @@ def main(params: Params) -> None:
     project = Project(params)
     refuse_small_machine(project)
     refuse_no_validation(project)
+    refuse_large_batches(project)
     for line in left_out(project):
         print(f"check: {line}", file=sys.stderr)
     modules = [module for package in PACKAGES for module in members(package)]
@@ -51,7 +57,9 @@ def main(params: Params) -> None:
         if cell.load is not None
     }
     outside |= {
-        name: digest_of(own) for name in params.backbones if (own := project.modules_of(name))
+        f"backbone {name}": digest_of(own)
+        for name in params.backbones
+        if (own := project.modules_of(name))
     }
     project.scored_metrics()
     found = {
@@ -74,19 +82,21 @@ def known_network(project: Project, backbone: str) -> dict[str, Any]:
         known: dict[str, Any] = spec["probed"]
         return known
     from benchmark.engine.devices import device
-    from benchmark.engine.probing import probe_cells
+    from benchmark.engine.probing import Asked, probe_cells
 
     modes = {False: "", True: " in the mode reference"}
     cells = {
-        f"{name}{modes[other]}": (
+        f"{name}{modes[other]}": Asked(
             cell.load or cell.explainer,
             cell.settings | (cell.reference if other else {}),
+            cell.checkpoint,
         )
         for name, cell in project.probed_cells(backbone).items()
         for other in modes
         if cell.reference or not other
     }
-    return {"key": key} | probe_cells(backbone, spec | {"device": device()}, cells)
+    scored = project.params.evaluate.settings
+    return {"key": key} | probe_cells(backbone, spec | {"device": device()}, cells, scored)
 
 
 def remove_others(params: Params) -> None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 import yaml
 from numpy.typing import NDArray
 
@@ -214,40 +215,57 @@ def explain(project: Project, cell: Cell, split: Split, shelf: Shelf, path: Path
         (path, cost_path),
     )
     if shelf.due([made]):
-        network = build_backbone(
-            cell.backbone, device=device(), **params.backbones[cell.backbone].spec
-        )
+        network = build_backbone(cell.backbone, device=device(), **project.spec(cell.backbone))
         name = cell.load or cell.explainer
-        tell_broken_promises(project, cell, split)
+        broken = look_at_promises(project, cell, split)
+        size = params.explain.batch_size
+        targets = torch.cat([network.predict(split.images(b)) for b in split.batches(size)])
         explainer = explaining.assemble(name, network, cell.settings_in(params.mode), state)
         work = Unfinished(f"compare {cell.name}", made.key)
         how = project.explain_settings(cell) | {"count_unseen": False}
-        pieces = explaining.explain(explainer, split, work, **how)
+        pieces = explaining.explain(explainer, split, work, targets=targets, **how)
         seconds = sum(float(piece["seconds"]) for piece in pieces) / len(split)
         results.write_array(path, explaining.joined_maps(pieces))
         cost = explaining.cost_of(explainer, pieces[:1])
-        cost |= {"seconds": seconds, "trained": state is not None}
+        cost |= {"seconds": seconds, "trained": state is not None, "broken": broken}
+        cost |= explaining.unseen_images(explainer, pieces)
         results.write_json(cost_path, cost)
         shelf.record([made])
         work.forget()
     found: dict[str, Any] = results.read_json(cost_path)
+    tell(found)
     return found
 
 
-def tell_broken_promises(project: Project, cell: Cell, split: Split) -> None:
-    """Say on stderr which promises of methods.Explainer an explainer of one's own does not keep.
+def tell(cost: dict[str, Any]) -> None:
+    """Say on stderr which promises are broken, and that a trained state knows no classes."""
+    for line in cost["broken"]:
+        print(f"compare: {line}", file=sys.stderr)
+    if cost.get("unseen", []) is None:
+        print(
+            "compare: the trained state does not say how many images of each class it saw; maps of "
+            "a class without one are noise, and are among these",
+            file=sys.stderr,
+        )
 
-    On a network of its own, which it may alter. Those of `methods` are tested elsewhere.
+
+def look_at_promises(project: Project, cell: Cell, split: Split) -> list[str]:
+    """Which promises of methods.Explainer an explainer of one's own does not keep, a line each.
+
+    On networks of their own, which it may alter. Those of `methods` are tested elsewhere.
+
+    Raises:
+        ValueError: it gives no maps of the first image at all.
     """
     cls = methods.load(cell.load or cell.explainer)
     if cls.__module__.startswith("methods."):
-        return
-    spec = project.params.backbones[cell.backbone].spec
-    network = build_backbone(cell.backbone, device=device(), **spec)
+        return []
+    settings = cell.settings_in(project.params.mode)
+    spec = project.spec(cell.backbone)
+    first, network = (build_backbone(cell.backbone, device=device(), **spec) for _ in range(2))
     images = split.images(slice(PROMISED)).to(network.device)
-    case = Case(cls, network, images, network.predict(images), cell.settings)
-    for line in broken_promises(case):
-        print(f"compare: {line}", file=sys.stderr)
+    explaining.explain_batch(methods.build(cls, first, settings), images[:1], count_nan=True)
+    return broken_promises(Case(cls, network, images, network.predict(images), settings))
 
 
 def score(
@@ -262,7 +280,7 @@ def score(
     key = project.key(modules, parameters, {"maps": path}, backbone, first)
     made = Result(f"{path.stem} scores", key, (path.with_suffix(".csv"),))
     if shelf.due([made]):
-        network = build_backbone(backbone, device=device(), **params.backbones[backbone].spec)
+        network = build_backbone(backbone, device=device(), **project.spec(backbone))
         n = len(split)
         suites = {name: (own.settings, min(own.images or n, n)) for name, own in metrics.items()}
         maps = results.read_array(path)

@@ -49,7 +49,11 @@ def main(params: Params, check: bool = False) -> None:
 def told_by_check(project: Project) -> list[str]:
     """What the stage check says or refuses, a line each; and which networks it is to build anew."""
     lines = []
-    for refuse in (preconditions.refuse_small_machine, preconditions.refuse_no_validation):
+    for refuse in (
+        preconditions.refuse_small_machine,
+        preconditions.refuse_no_validation,
+        preconditions.refuse_large_batches,
+    ):
         try:
             refuse(project)
         except ValueError as error:

@@ -3,8 +3,9 @@
 import os
 import shutil
 
+from benchmark.core import results
 from benchmark.core.cells import Project
-from benchmark.core.params import Compositions
+from benchmark.core.params import Cell, Compositions
 
 BYTES = 4
 """Of a pixel that is kept: its colours, and whether it is the object's."""
@@ -17,6 +18,8 @@ def refuse_small_machine(project: Project) -> None:
         ValueError: says how much disk or memory there is, and is needed.
     """
     images = project.params.images
+    if all(results.split_path(name).is_file() for name in ("validation", "evaluation")):
+        return  # they are here
     stored = images.validation + images.evaluation
     if isinstance(images, Compositions):
         stored += images.train  # photographs are decoded when they are needed
@@ -31,19 +34,44 @@ def refuse_small_machine(project: Project) -> None:
 
 
 def refuse_no_validation(project: Project) -> None:
-    """Refuse to train without images to watch it by.
+    """Refuse trained explainers, and variants of them, without images to watch them by.
 
     Raises:
-        ValueError: names what is to be trained.
+        ValueError: names the first.
     """
-    if project.params.images.validation:
-        return
-    trained = [cell.name for name in project.params.backbones for cell in project.trained(name)]
-    if trained:
+    trained = [name for name, _ in learning(project)]
+    if trained and not project.params.images.validation:
         raise ValueError(
-            f"images.validation is 0 and {trained[0]} is trained: expected at least 1 image to "
-            "watch it by, or no trained explainer"
+            f"images.validation is 0 and {trained[0]} is trained, or has a trained state: expected "
+            "at least 1 image to watch it by, or no trained explainer"
         )
+
+
+def refuse_large_batches(project: Project) -> None:
+    """Refuse to train with batches that are larger than the training split.
+
+    Raises:
+        ValueError: names the first explainer or variant.
+    """
+    there = project.params.images.train
+    for name, cell in learning(project):
+        recipe = cell.recipe
+        known = [count for count in (recipe.images, there) if count is not None]
+        if cell.checkpoint is None and known and recipe.batch_size > min(known):
+            raise ValueError(
+                f"batch_size of {name} is {recipe.batch_size}: expected at most the {min(known)} "
+                "training images"
+            )
+
+
+def learning(project: Project) -> list[tuple[str, Cell]]:
+    """What is trained, with what messages call it: explainers, and variants of the study."""
+    found = []
+    for backbone in project.params.backbones:
+        found += [(cell.name, cell) for cell in project.trained(backbone)]
+        variants = project.variants(backbone)
+        found += [(f"variant {name} on {backbone}", cell) for name, cell in variants.items()]
+    return found
 
 
 def left_out(project: Project) -> list[str]:

@@ -53,14 +53,61 @@ def test_a_network_is_probed_once(tiny: Params) -> None:
     assert len(built) == 2
 
 
-def test_layers_that_are_trusted_are_known_to_the_tables(tiny: Params) -> None:
-    for trusted, expected in (((), []), (("2",), ["2"])):
-        spec = tiny.backbones["tiny"].model_copy(update={"trusted": trusted})
-        changed = tiny.model_copy(update={"backbones": {"tiny": spec}})
-        network = written(changed)
-        found = Project(changed).trusted_layers("tiny")
-        assert list(found) == expected
-        assert all(found[name] == network["layers"][name]["follows"] for name in found)
+def test_layers_that_do_not_follow_are_known_to_the_tables(
+    tiny: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether a layer is trusted does not matter where it follows."""
+    spec = tiny.backbones["tiny"].model_copy(update={"trusted": ("2",)})
+    trusting = tiny.model_copy(update={"backbones": {"tiny": spec}})
+    network = written(trusting)
+    assert Project(trusting).trusted_layers("tiny") == {}
+    before = Project(trusting).tables().key
+    monkeypatch.setattr(probing, "FOLLOWS", 2.0)
+    results.CHECK.unlink()
+    assert written(trusting)["layers"] == network["layers"]
+    assert Project(trusting).trusted_layers("tiny") == {"2": network["layers"]["2"]["follows"]}
+    assert Project(trusting).tables().key != before
+
+
+@pytest.mark.parametrize(
+    ("metric", "chosen", "message"),
+    [
+        ("road", {"removd": [10]}, "metric road cannot be built: unknown setting 'removd'"),
+        ("road", {"removed": [150]}, "metric road cannot be built: .*150"),
+    ],
+)
+def test_a_metric_that_cannot_be_built_is_refused_first(
+    tiny: Params, metric: str, chosen: dict[str, Any], message: str
+) -> None:
+    scored = tiny.evaluate.metrics[metric].model_copy(update={"settings": chosen})
+    changed = tiny.evaluate.metrics | {metric: scored}
+    evaluate = tiny.evaluate.model_copy(update={"metrics": changed})
+    with pytest.raises(ValueError, match=message):
+        written(tiny.model_copy(update={"evaluate": evaluate}))
+    assert not built
+
+
+def test_a_checkpoint_that_is_not_there_is_refused_first(tiny: Params) -> None:
+    missing = Explainer(checkpoint=Path("nowhere.safetensors"))
+    changed = tiny.model_copy(update={"explainers": {"ttame": missing}})
+    with pytest.raises(ValueError, match=r"tiny/ttame cannot be built: .* nowhere.safetensors"):
+        written(changed)
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [(15, "batch_size of tiny/ttame is 16: expected at most the 15 training images"), (16, "")],
+)
+def test_batches_are_no_larger_than_what_there_is(tiny: Params, train: int, message: str) -> None:
+    images = tiny.images.model_copy(update={"train": train})
+    recipe = tiny.train.model_copy(update={"batch_size": 16, "images": None})
+    given = {"images": images, "train": recipe, "explainers": {"ttame": Explainer()}}
+    project = Project(tiny.model_copy(update=given))
+    if message:
+        with pytest.raises(ValueError, match=message):
+            preconditions.refuse_large_batches(project)
+    else:
+        preconditions.refuse_large_batches(project)
 
 
 @pytest.mark.parametrize(
