@@ -67,9 +67,10 @@ def read_npy(path: Path) -> tuple[NDArray[Any], list[str] | None]:
 
 def read_npz(path: Path) -> tuple[NDArray[Any], list[str] | None]:
     """The arrays of maps and ids."""
-    with np.load(path, allow_pickle=False) as file:
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError("it holds one array: expected several, or call it .npy")
+    found = np.load(path, allow_pickle=False)
+    if isinstance(found, np.ndarray):
+        raise ValueError("it holds one array: expected several, or call it .npy")
+    with found as file:
         if MAPS not in file:
             raise ValueError(f"it has {', '.join(file) or 'no arrays'}: expected `{MAPS}`")
         ids = file[IDS].astype(str).tolist() if IDS in file else None

@@ -92,10 +92,7 @@ class Harmful:
         (raw("maps.csv", b"1,2"), "is a .csv file: expected the maps themselves"),
         (npy(np.array([Harmful()], dtype=object)), "cannot read"),
         (pt(Harmful()), "cannot read"),
-        (
-            pt(Harmful()),
-            "it holds more than one tensor, which could run code; save the tensor alone",
-        ),
+        (pt(Harmful()), "it holds more than one tensor, which could run code; save the tensor"),
         (pt(TENSOR.to_sparse()), "cannot read"),
         (pt(TENSOR.to(torch.float8_e4m3fn)), "cannot read"),
         (renamed(npz(maps=VALUES), "maps.npy"), "it holds several arrays: expected one"),
