@@ -78,6 +78,9 @@ def main() -> None:
     parser.add_argument("--backbone", required=True, help="a backbone of params.yaml")
     parser.add_argument("--settings", default="{}", help="of the explainer, as YAML: '{steps: 8}'")
     parser.add_argument(
+        "--name", help="of its files and row; that of the class or file if not said"
+    )
+    parser.add_argument(
         "--traceback",
         action="store_true",
         help="show where an error comes from, not its line alone",
@@ -88,7 +91,7 @@ def main() -> None:
     keep_freed_memory()
     try:
         settings, params = read_settings(given.settings), load()
-        found = compare(params, given.backbone, given.explainer, given.maps, settings)
+        found = compare(params, given.backbone, given.explainer, given.maps, settings, given.name)
         print(as_text(found, params))
         print(f"\nMaps and images beside the others: {write_page(found, params)}", file=sys.stderr)
     except (ValueError, OSError) as error:
@@ -118,6 +121,7 @@ def compare(
     explainer: str | None,
     file: Path | None,
     settings: dict[str, Any],
+    called: str | None = None,
 ) -> Comparison:
     """Score an explainer, or the maps of a file, and put it among the stored ones.
 
@@ -127,6 +131,7 @@ def compare(
         explainer: `package.module:Class` or a name of methods/.
         file: maps (N, h, w) in [0, 1] of the evaluation images, see data.given_maps.
         settings: of the explainer.
+        called: the name of its files, and its label, if it is not that of the class or file.
 
     Raises:
         ValueError: an unknown backbone or explainer, maps that break a promise, no stored results.
@@ -137,7 +142,7 @@ def compare(
     split = read_split(results.SPLITS, "evaluation").first(params.images.evaluation)
     shelf = Shelf(COMPARE / backbone)
     if file is not None:
-        name, maps = file.stem, read_given_maps(file, split.ids)
+        name, maps = called or file.stem, read_given_maps(file, split.ids)
         cost: dict[str, Any] = {"label": name, "kind": "other", "trained": False}
         path = shelf.folder / f"{name}.npy"
         refuse_bad(params, maps, len(split), file)
@@ -153,12 +158,12 @@ def compare(
         assert explainer is not None
         added = with_explainer(params, backbone, explainer, settings)
         cell = added.params.cell(backbone, explainer.rpartition(":")[2])
-        path = shelf.folder / f"{cell.explainer}.npy"
+        path = shelf.folder / f"{called or cell.explainer}.npy"
         split = split.first(added.images_of(cell))
-        cost = explain(added, cell, split, shelf, path)
+        cost = explain(added, cell, split, shelf, path, called)
         refuse_bad(params, results.read_array(path), len(split), path)
     own = score(project, backbone, split, shelf, path, trained=cost["trained"])
-    label = str(cost["label"])
+    label = called or str(cost["label"])
     table = among(project, stored, own.assign(explainer=NAME), label)
     return Comparison(backbone, table, label, cost, len(split))
 
@@ -210,7 +215,7 @@ def explain(project: Project, cell: Cell, split: Split, shelf: Shelf, path: Path
         )
     cost_path = path.with_suffix(".json")
     made = Result(
-        f"{cell.explainer} maps",
+        f"{path.stem} maps",
         project.explain_key(cell, params.mode, len(split)),
         (path, cost_path),
     )
@@ -221,7 +226,7 @@ def explain(project: Project, cell: Cell, split: Split, shelf: Shelf, path: Path
         size = params.explain.batch_size
         targets = torch.cat([network.predict(split.images(b)) for b in split.batches(size)])
         explainer = explaining.assemble(name, network, cell.settings_in(params.mode), state)
-        work = Unfinished(f"compare {cell.name}", made.key)
+        work = Unfinished(f"compare {cell.backbone}/{path.stem}", made.key)
         how = project.explain_settings(cell) | {"count_unseen": False}
         pieces = explaining.explain(explainer, split, work, targets=targets, **how)
         seconds = sum(float(piece["seconds"]) for piece in pieces) / len(split)

@@ -354,3 +354,18 @@ def test_torch_is_left_as_it_was(stored: Params) -> None:
     state = torch.get_rng_state()
     compare.compare(stored, "tiny_cnn", "own_package.mine:Mine", None, {})
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_two_settings_stand_side_by_side_under_names_of_their_own(stored: Params) -> None:
+    for called, shift in (("first", 0.0), ("second", 0.3)):
+        settings = {"shift": shift}
+        found = compare.compare(stored, "tiny_cnn", "own_package.mine:Mine", None, settings, called)
+        assert found.table["Explainer"].iloc[0] == called
+    one, two = (np.load(f"results/compare/tiny_cnn/{name}.npy") for name in ("first", "second"))
+    assert not np.array_equal(one, two)
+    path = compare.write_page(found, stored)
+    assert "first (compared)" in path.read_text()
+    again = compare.compare(
+        stored, "tiny_cnn", "own_package.mine:Mine", None, {"shift": 0.0}, "first"
+    )
+    assert again.cost["label"] == "first"
