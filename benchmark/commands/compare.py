@@ -198,7 +198,9 @@ def with_explainer(
     return Project(params.model_copy(update=alone))
 
 
-def explain(project: Project, cell: Cell, split: Split, shelf: Shelf, path: Path) -> dict[str, Any]:
+def explain(
+    project: Project, cell: Cell, split: Split, shelf: Shelf, path: Path, called: str | None
+) -> dict[str, Any]:
     """Write the maps of the evaluation images, and return what they cost.
 
     Raises:
@@ -234,6 +236,7 @@ def explain(project: Project, cell: Cell, split: Split, shelf: Shelf, path: Path
         cost = explaining.cost_of(explainer, pieces[:1])
         cost |= {"seconds": seconds, "trained": state is not None, "broken": broken}
         cost |= explaining.unseen_images(explainer, pieces)
+        cost |= {"label": called or cost["label"]}
         results.write_json(cost_path, cost)
         shelf.record([made])
         work.forget()

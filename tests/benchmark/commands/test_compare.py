@@ -365,7 +365,9 @@ def test_two_settings_stand_side_by_side_under_names_of_their_own(stored: Params
     assert not np.array_equal(one, two)
     path = compare.write_page(found, stored)
     assert "first (compared)" in path.read_text()
+    written = Path("results/compare/tiny_cnn/first.npy").stat().st_mtime_ns
     again = compare.compare(
         stored, "tiny_cnn", "own_package.mine:Mine", None, {"shift": 0.0}, "first"
     )
     assert again.cost["label"] == "first"
+    assert Path("results/compare/tiny_cnn/first.npy").stat().st_mtime_ns == written
