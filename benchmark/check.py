@@ -3,7 +3,6 @@
 Networks and explainers are built when parameters or code have changed, which takes longer.
 """
 
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -13,15 +12,18 @@ import yaml
 
 from benchmark.core import catalogue, results
 from benchmark.core.cells import Project
-from benchmark.core.params import Compositions, Params
+from benchmark.core.params import Params
+from benchmark.core.preconditions import (
+    left_out,
+    refuse_large_batches,
+    refuse_no_validation,
+    refuse_small_machine,
+)
 from benchmark.core.sources import PACKAGES, digest_of, members, versions_of
 from benchmark.core.stage import run
 from benchmark.core.store import digest_json
 
 LOCK = Path("dvc.lock")
-
-BYTES = 4
-"""Of a pixel that is kept: its colours, and whether it is the object's."""
 
 BY_BACKBONE = (
     *(results.STATES, results.CURVES, results.MAPS, results.COST, results.SCORES, results.DELTA),
@@ -42,9 +44,10 @@ def main(params: Params) -> None:
             little disk or memory.
     """
     refuse_torn_lock()
-    refuse_small_machine(params)
     project = Project(params)
+    refuse_small_machine(project)
     refuse_no_validation(project)
+    refuse_large_batches(project)
     for line in left_out(project):
         print(f"check: {line}", file=sys.stderr)
     modules = [module for package in PACKAGES for module in members(package)]
@@ -54,7 +57,9 @@ def main(params: Params) -> None:
         if cell.load is not None
     }
     outside |= {
-        name: digest_of(own) for name in params.backbones if (own := project.modules_of(name))
+        f"backbone {name}": digest_of(own)
+        for name in params.backbones
+        if (own := project.modules_of(name))
     }
     project.scored_metrics()
     found = {
@@ -77,71 +82,21 @@ def known_network(project: Project, backbone: str) -> dict[str, Any]:
         known: dict[str, Any] = spec["probed"]
         return known
     from benchmark.engine.devices import device
-    from benchmark.engine.probing import probe_cells
+    from benchmark.engine.probing import Asked, probe_cells
 
     modes = {False: "", True: " in the mode reference"}
     cells = {
-        f"{name}{modes[other]}": (
+        f"{name}{modes[other]}": Asked(
             cell.load or cell.explainer,
             cell.settings | (cell.reference if other else {}),
+            cell.checkpoint,
         )
         for name, cell in project.probed_cells(backbone).items()
         for other in modes
         if cell.reference or not other
     }
-    return {"key": key} | probe_cells(backbone, spec | {"device": device()}, cells)
-
-
-def refuse_small_machine(params: Params) -> None:
-    """Refuse a machine that cannot hold the images, which is the least that it has to.
-
-    Raises:
-        ValueError: says how much disk or memory there is, and is needed.
-    """
-    images = params.images
-    stored = images.validation + images.evaluation
-    if isinstance(images, Compositions):
-        stored += images.train  # photographs are decoded when they are needed
-    needed = stored * images.size**2 * BYTES
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for what, there in (("disk", shutil.disk_usage(".").free), ("memory", memory)):
-        if needed > there:
-            raise ValueError(
-                f"{stored} images of {images.size} pixels need {needed / 1e9:.1f} GB of {what}: "
-                f"there are {there / 1e9:.1f}, expected more or fewer images"
-            )
-
-
-def refuse_no_validation(project: Project) -> None:
-    """Refuse to train without images to watch it by.
-
-    Raises:
-        ValueError: names what is to be trained.
-    """
-    if project.params.images.validation:
-        return
-    trained = [cell.name for name in project.params.backbones for cell in project.trained(name)]
-    if trained:
-        raise ValueError(
-            f"images.validation is 0 and {trained[0]} is trained: expected at least 1 image to "
-            "watch it by, or no trained explainer"
-        )
-
-
-def left_out(project: Project) -> list[str]:
-    """What a run leaves out, a line each, since the parameters have nothing for it."""
-    params = project.params
-    lines = []
-    if not any(project.trained(name) for name in params.backbones):
-        lines.append("no explainer is trained: there are no training curves")
-    if not any(params.ablation.values()):
-        lines.append("ablation is empty: there is no ablation study")
-    lines += [
-        f"{name} has one explainer: it is compared with none, and there are no ranks"
-        for name in params.backbones
-        if len(project.cells(name)) == 1
-    ]
-    return lines
+    scored = project.params.evaluate.settings
+    return {"key": key} | probe_cells(backbone, spec | {"device": device()}, cells, scored)
 
 
 def remove_others(params: Params) -> None:

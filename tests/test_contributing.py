@@ -1,28 +1,32 @@
-"""The examples of CONTRIBUTING.md work as they stand there."""
+"""The examples of CONTRIBUTING.md and of the README work as they stand there."""
 
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 import yaml
+from conftest import tiny_cnn
 from test_pipeline import small
 
+import methods
 from benchmark import check, evaluate, explain, images, train
 from benchmark.commands import layers
 from benchmark.core import params, results
 from benchmark.core.params import Backbone
-from benchmark.engine.promises import PROMISES
+from benchmark.engine.promises import PROMISES, Case, broken_promises
 
 ROOT = Path(__file__).parents[1]
 
 
-def example(name: str) -> str:
-    """The code block that CONTRIBUTING.md puts below the comment naming it."""
-    text = (ROOT / "CONTRIBUTING.md").read_text()
+def example(name: str, document: str = "CONTRIBUTING.md") -> str:
+    """The code block that a document puts below the comment naming it."""
+    text = (ROOT / document).read_text()
     found = re.search(rf"<!-- example: {re.escape(name)} -->\n```\w+\n(.*?)```", text, re.DOTALL)
     assert found is not None
     return found[1]
@@ -83,3 +87,25 @@ def test_adding_a_backbone_takes_parameters(
         scores = pd.read_csv(results.scores_path("resnet18", explainer))
         assert scores["image"].nunique() == 2
         assert scores.loc[scores["metric"] == "average_drop", "value"].between(0, 100).all()
+
+
+def test_an_explainer_with_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it stands: every promise is kept."""
+    (tmp_path / "brightness.py").write_text(example("settings"))
+    monkeypatch.syspath_prepend(tmp_path)
+    cls, backbone = methods.load("brightness:Brightness"), tiny_cnn()
+    pixels = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    case = Case(cls, backbone, pixels, torch.tensor([0, 3, 3]), {"exponent": 3.0})
+    assert broken_promises(case) == []
+    with pytest.raises(ValueError, match="exponent is 0: expected more than 0"):
+        methods.build(cls, backbone, {"exponent": 0})
+
+
+def test_the_lines_of_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they stand in the README, from the folder of params.yaml."""
+    monkeypatch.chdir(ROOT)
+    given: dict[str, Any] = {}
+    exec(example("python", "README.md"), given)
+    for name, side in (("gradcam", 7), ("ttame", 28)):
+        methods.check_maps(given[name], given["images"])
+        assert given[name].shape == (2, side, side)

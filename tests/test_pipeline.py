@@ -34,7 +34,9 @@ from benchmark.core.memory import read_memory
 from benchmark.core.store import Shelf
 from benchmark.data.splits import Split, read_split
 from benchmark.engine import explaining, scoring
+from benchmark.engine.explaining import assemble
 from benchmark.report import figures
+from methods import TrainableExplainer, build_backbone
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.xdist_group("pipeline")
@@ -135,6 +137,55 @@ def copied(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 def test_every_stage_writes_its_results(finished: Path) -> None:
     check_results(finished / "results")
     assert [p.name for p in (finished / "work").iterdir() if p.is_dir()] == ["page"]
+
+
+def test_a_state_knows_its_classes_and_a_cell_what_it_never_saw(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished)
+    spec = Project(params.load()).spec(CNN)
+    explainer = assemble("ttame", build_backbone(CNN, **spec), {}, results.state_path(CNN, "ttame"))
+    assert isinstance(explainer, TrainableExplainer)
+    assert explainer.class_counts is not None
+    assert int(explainer.class_counts.sum()) == 8
+    split = read_split(results.SPLITS, "evaluation")
+    predicted = explainer.backbone.predict(split.images(slice(4)))
+    expected = np.flatnonzero(explainer.unseen(predicted)).tolist()
+    cost = results.read_json(results.cost_path(CNN, "ttame"))
+    assert cost["unseen"] == expected
+    assert "unseen" not in results.read_json(results.cost_path(CNN, "rise"))
+    printed = (results.TABLES / CNN / "training.md").read_text()
+    assert f"{len(expected)} of 4" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("explainers", "validation"), [(["edges"], 4), (["gradcam", "edges"], 0), (["ttame"], 4)]
+)
+def test_a_run_may_leave_things_out(
+    explainers: list[str],
+    validation: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A single explainer, none that is trained, no validation images, no study."""
+    raw = small()
+    raw["backbones"] = {CNN: raw["backbones"][CNN] | {"skip": []}}
+    raw["explainers"] = {name: raw["explainers"][name] for name in explainers}
+    raw["images"]["validation"] = validation
+    raw["ablation"], raw["tables"]["short"] = {}, []
+    prepare(tmp_path / "run", raw)
+    monkeypatch.chdir(tmp_path / "run")
+    read_memory.cache_clear()
+    run_all(params.load(), timed=False)
+    said = capsys.readouterr().err
+    assert "check: ablation is empty: there is no ablation study" in said
+    assert ("no explainer is trained" in said) == ("ttame" not in explainers)
+    assert ("has one explainer" in said) == (len(explainers) == 1)
+    table = pd.read_csv(results.TABLES / "comparison.csv")
+    assert sorted(table["explainer"].unique()) == sorted(explainers)
+    assert results.PAGE.is_file()
 
 
 @pytest.mark.slow

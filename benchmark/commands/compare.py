@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 import yaml
 from numpy.typing import NDArray
 
@@ -77,6 +78,9 @@ def main() -> None:
     parser.add_argument("--backbone", required=True, help="a backbone of params.yaml")
     parser.add_argument("--settings", default="{}", help="of the explainer, as YAML: '{steps: 8}'")
     parser.add_argument(
+        "--name", help="of its files and row; that of the class or file if not said"
+    )
+    parser.add_argument(
         "--traceback",
         action="store_true",
         help="show where an error comes from, not its line alone",
@@ -87,7 +91,7 @@ def main() -> None:
     keep_freed_memory()
     try:
         settings, params = read_settings(given.settings), load()
-        found = compare(params, given.backbone, given.explainer, given.maps, settings)
+        found = compare(params, given.backbone, given.explainer, given.maps, settings, given.name)
         print(as_text(found, params))
         print(f"\nMaps and images beside the others: {write_page(found, params)}", file=sys.stderr)
     except (ValueError, OSError) as error:
@@ -117,6 +121,7 @@ def compare(
     explainer: str | None,
     file: Path | None,
     settings: dict[str, Any],
+    called: str | None = None,
 ) -> Comparison:
     """Score an explainer, or the maps of a file, and put it among the stored ones.
 
@@ -126,6 +131,7 @@ def compare(
         explainer: `package.module:Class` or a name of methods/.
         file: maps (N, h, w) in [0, 1] of the evaluation images, see data.given_maps.
         settings: of the explainer.
+        called: the name of its files, and its label, if it is not that of the class or file.
 
     Raises:
         ValueError: an unknown backbone or explainer, maps that break a promise, no stored results.
@@ -136,7 +142,7 @@ def compare(
     split = read_split(results.SPLITS, "evaluation").first(params.images.evaluation)
     shelf = Shelf(COMPARE / backbone)
     if file is not None:
-        name, maps = file.stem, read_given_maps(file, split.ids)
+        name, maps = called or file.stem, read_given_maps(file, split.ids)
         cost: dict[str, Any] = {"label": name, "kind": "other", "trained": False}
         path = shelf.folder / f"{name}.npy"
         refuse_bad(params, maps, len(split), file)
@@ -152,12 +158,12 @@ def compare(
         assert explainer is not None
         added = with_explainer(params, backbone, explainer, settings)
         cell = added.params.cell(backbone, explainer.rpartition(":")[2])
-        path = shelf.folder / f"{cell.explainer}.npy"
+        path = shelf.folder / f"{called or cell.explainer}.npy"
         split = split.first(added.images_of(cell))
-        cost = explain(added, cell, split, shelf, path)
+        cost = explain(added, cell, split, shelf, path, called)
         refuse_bad(params, results.read_array(path), len(split), path)
     own = score(project, backbone, split, shelf, path, trained=cost["trained"])
-    label = str(cost["label"])
+    label = called or str(cost["label"])
     table = among(project, stored, own.assign(explainer=NAME), label)
     return Comparison(backbone, table, label, cost, len(split))
 
@@ -192,7 +198,9 @@ def with_explainer(
     return Project(params.model_copy(update=alone))
 
 
-def explain(project: Project, cell: Cell, split: Split, shelf: Shelf, path: Path) -> dict[str, Any]:
+def explain(
+    project: Project, cell: Cell, split: Split, shelf: Shelf, path: Path, called: str | None
+) -> dict[str, Any]:
     """Write the maps of the evaluation images, and return what they cost.
 
     Raises:
@@ -209,45 +217,63 @@ def explain(project: Project, cell: Cell, split: Split, shelf: Shelf, path: Path
         )
     cost_path = path.with_suffix(".json")
     made = Result(
-        f"{cell.explainer} maps",
+        f"{path.stem} maps",
         project.explain_key(cell, params.mode, len(split)),
         (path, cost_path),
     )
     if shelf.due([made]):
-        network = build_backbone(
-            cell.backbone, device=device(), **params.backbones[cell.backbone].spec
-        )
+        network = build_backbone(cell.backbone, device=device(), **project.spec(cell.backbone))
         name = cell.load or cell.explainer
-        tell_broken_promises(project, cell, split)
+        broken = look_at_promises(project, cell, split)
+        size = params.explain.batch_size
+        targets = torch.cat([network.predict(split.images(b)) for b in split.batches(size)])
         explainer = explaining.assemble(name, network, cell.settings_in(params.mode), state)
-        work = Unfinished(f"compare {cell.name}", made.key)
+        work = Unfinished(f"compare {cell.backbone}/{path.stem}", made.key)
         how = project.explain_settings(cell) | {"count_unseen": False}
-        pieces = explaining.explain(explainer, split, work, **how)
+        pieces = explaining.explain(explainer, split, work, targets=targets, **how)
         seconds = sum(float(piece["seconds"]) for piece in pieces) / len(split)
         results.write_array(path, explaining.joined_maps(pieces))
         cost = explaining.cost_of(explainer, pieces[:1])
-        cost |= {"seconds": seconds, "trained": state is not None}
+        cost |= {"seconds": seconds, "trained": state is not None, "broken": broken}
+        cost |= explaining.unseen_images(explainer, pieces)
+        cost |= {"label": called or cost["label"]}
         results.write_json(cost_path, cost)
         shelf.record([made])
         work.forget()
     found: dict[str, Any] = results.read_json(cost_path)
+    tell(found)
     return found
 
 
-def tell_broken_promises(project: Project, cell: Cell, split: Split) -> None:
-    """Say on stderr which promises of methods.Explainer an explainer of one's own does not keep.
+def tell(cost: dict[str, Any]) -> None:
+    """Say on stderr which promises are broken, and that a trained state knows no classes."""
+    for line in cost["broken"]:
+        print(f"compare: {line}", file=sys.stderr)
+    if cost.get("unseen", []) is None:
+        print(
+            "compare: the trained state does not say how many images of each class it saw; maps of "
+            "a class without one are noise, and are among these",
+            file=sys.stderr,
+        )
 
-    On a network of its own, which it may alter. Those of `methods` are tested elsewhere.
+
+def look_at_promises(project: Project, cell: Cell, split: Split) -> list[str]:
+    """Which promises of methods.Explainer an explainer of one's own does not keep, a line each.
+
+    On networks of their own, which it may alter. Those of `methods` are tested elsewhere.
+
+    Raises:
+        ValueError: it gives no maps of the first image at all.
     """
     cls = methods.load(cell.load or cell.explainer)
     if cls.__module__.startswith("methods."):
-        return
-    spec = project.params.backbones[cell.backbone].spec
-    network = build_backbone(cell.backbone, device=device(), **spec)
+        return []
+    settings = cell.settings_in(project.params.mode)
+    spec = project.spec(cell.backbone)
+    first, network = (build_backbone(cell.backbone, device=device(), **spec) for _ in range(2))
     images = split.images(slice(PROMISED)).to(network.device)
-    case = Case(cls, network, images, network.predict(images), cell.settings)
-    for line in broken_promises(case):
-        print(f"compare: {line}", file=sys.stderr)
+    explaining.explain_batch(methods.build(cls, first, settings), images[:1], count_nan=True)
+    return broken_promises(Case(cls, network, images, network.predict(images), settings))
 
 
 def score(
@@ -262,7 +288,7 @@ def score(
     key = project.key(modules, parameters, {"maps": path}, backbone, first)
     made = Result(f"{path.stem} scores", key, (path.with_suffix(".csv"),))
     if shelf.due([made]):
-        network = build_backbone(backbone, device=device(), **params.backbones[backbone].spec)
+        network = build_backbone(backbone, device=device(), **project.spec(backbone))
         n = len(split)
         suites = {name: (own.settings, min(own.images or n, n)) for name, own in metrics.items()}
         maps = results.read_array(path)

@@ -20,6 +20,7 @@ from benchmark.core.stage import run
 from benchmark.engine.devices import device
 from benchmark.engine.training import build_trainable
 from methods import build_backbone, build_network
+from methods._networks import NETWORK
 
 MECHANISM = re.compile(r"(?:^|\.)attn_mech\.(?:\d+\.)?((?:convs|bns)\.\d+\.\w+|(?:fuser|op)\.\w+)$")
 """Keys of an attention mechanism, and the name of the tensor inside it."""
@@ -45,7 +46,7 @@ def main(params: Params, backbone: str, explainer: str, checkpoint: str, state: 
     trainable.adopt(mechanism_of(released, checkpoint), checkpoint)
     if drifted := count_drifted(released):
         beside = Path(state).with_suffix(".weights.safetensors")
-        own = {key: spec[key] for key in ("source", "model", "weights", "arguments") if key in spec}
+        own = {key: spec[key] for key in NETWORK if key in spec}
         weights = build_network(backbone, **own).state_dict()
         try:
             results.write_tensors(beside, weights | statistics_of(released, weights))
@@ -57,6 +58,11 @@ def main(params: Params, backbone: str, explainer: str, checkpoint: str, state: 
             f"batch norms drifted; {say}",
             file=sys.stderr,
         )
+    print(
+        f"convert: nobody counted the training images of each class, so that {state} explains "
+        "every class, also one that training never saw",
+        file=sys.stderr,
+    )
     results.write_tensors(Path(state), trainable.attention.state_dict())
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from torchvision.models import get_model_weights
 
 from benchmark.core.params import Backbone
-from methods import Meaning, build_network, probe_layers
+from methods import Meaning, build_network, probe_layers, wrap_network
 from methods._probe import FOLLOWS
 
 TAPS = 3
@@ -29,19 +29,23 @@ NOTHING = nn.Identity | nn.Dropout | nn.AdaptiveAvgPool2d
 def suggest(name: str, size: int | None = None) -> Backbone:
     """Parameters of a timm network, of torchvision:NAME, or of one's own, package.module:function.
 
-    Only layers that explainers can read are suggested, see methods.Backbone.use. Where they are of
-    several sizes, the last of the outermost modules of each of the three smallest; where all are of
-    one, as a ViT's, the first norm of each of the last three blocks, as the paper has it for
-    ViT-B-16, or the blocks themselves. The CAM layer is the deepest of them. The weights are the
-    published ones, `none` (random) where there are none; what is looked at here has random ones,
-    but of a network of one's own what its function gives it.
+    Only layers that explainers can read are suggested, see methods.Backbone.use; but of the last
+    stage, and of layers that have the shape of one that follows the image, that they follow it is
+    not asked: random weights mix places, and `check` asks those of the parameters.
+
+    Where they are of several sizes, the last of the outermost modules of each of the three
+    smallest; where all are of one, as a ViT's, the first norm of each of the last three blocks, as
+    the paper has it for ViT-B-16, or the blocks themselves. The CAM layer is the deepest of them.
+    The weights are the published ones, `none` (random) where there are none; what is looked at
+    here has random ones, but of a network of one's own what its function gives it.
 
     Args:
         name: see above.
         size: side of its images, in pixels; what timm says, or 224, if None.
 
     Raises:
-        ValueError: an unknown network, or one without such layers.
+        ValueError: an unknown network, one without a head or without such layers, or that takes no
+            images of this size.
     """
     library, _, model = name.rpartition(":")
     own = library not in ("", "timm", "torchvision")
@@ -49,6 +53,8 @@ def suggest(name: str, size: int | None = None) -> Backbone:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = build_network(model, **where, weights="none").eval()
+    if getattr(network, "num_classes", None) == 0:
+        raise ValueError(f"{name!r} has num_classes 0: expected a classifier with a head")
     if not own:
         wake(network)
     told = getattr(network, "pretrained_cfg", None) or {}
@@ -59,14 +65,23 @@ def suggest(name: str, size: int | None = None) -> Backbone:
         | {"taps": ["none"], "cam_layer": "none"}
     )
     mean, std = tuple(told.get("mean", blank.mean)), tuple(told.get("std", blank.std))
-    found = choose(network, probe_layers(network, mean, std, size))
+    try:
+        probed = probe_layers(network, mean, std, size)
+    except (AssertionError, RuntimeError) as error:
+        said = " ".join(str(error).split())
+        raise ValueError(
+            f"{name!r} does not take images of {size} x {size} pixels ({said}): expected the size "
+            "that it is made for"
+        ) from error
+    found = choose(network, probed)
     if found is None:
         raise ValueError(
             f"{name!r} has no layer that explainers can read: expected grids or tokens whose "
             "places follow the image"
         )
-    seen = {"mean": mean, "std": std, "weights": published(blank, told)}
-    return blank.model_copy(update=seen | found)
+    seen: dict[str, Any] = {"mean": mean, "std": std}
+    wrap_network(network, name=name, size=size, trusted=found["taps"], **seen, **found)
+    return blank.model_copy(update=seen | found | {"weights": published(blank, told)})
 
 
 def wake(network: nn.Module) -> None:
@@ -95,7 +110,7 @@ def published(blank: Backbone, told: dict[str, Any]) -> str:
 
 def choose(
     network: nn.Module, probed: dict[str, tuple[tuple[int, ...], list[Meaning]]]
-) -> dict[str, object] | None:
+) -> dict[str, Any] | None:
     """The layers to suggest and how they are laid out; None if no layer follows the image.
 
     Args:

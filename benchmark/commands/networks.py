@@ -55,7 +55,9 @@ def main() -> None:
     """Write a row a network, and one a network and explainer; print the first."""
     parser = argparse.ArgumentParser(prog="python -m benchmark networks", description=__doc__)
     parser.add_argument(
-        "names", nargs="*", help="try these alone, see `python -m benchmark layers`; other rows stay"
+        "names",
+        nargs="*",
+        help="try these alone, see `python -m benchmark layers`; other rows stay",
     )
     names = parser.parse_args().names or TRIED
     rows = [row for name in tqdm(names, unit="network", disable=None) for row in tried(name)]

@@ -104,6 +104,7 @@ def of_backbone(project: Project, name: str, progress: Callable[[], object]) -> 
     chosen = params.backbones[name]
     settings = [cell.settings for cell in project.probed_cells(name).values()]
     layers = [layer for own in settings for layer in own.get("layers") or ()]
+    layers += [own["layer"] for own in settings if own.get("layer")]
     read = dict.fromkeys((*chosen.taps, chosen.cam_layer, *layers))  # random weights may mix places
     spec = chosen.spec | {"weights": "none", "trusted": (*read, *chosen.trusted)}
     backbone = build_backbone(name, device=device(), **spec)

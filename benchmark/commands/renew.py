@@ -207,7 +207,8 @@ def take_steps(name: str, code: Path, folder: Path, path: Path) -> dict[str, Any
         ValueError: it fails.
     """
     command = [sys.executable, "-m", "benchmark", "renew", name, "--write-steps", str(path)]
-    environment = os.environ | {"PYTHONPATH": str(code), "PYTHONSAFEPATH": "1"}
+    found_at = [str(code), str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(found_at), "PYTHONSAFEPATH": "1"}
     ran = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False
     )

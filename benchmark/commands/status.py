@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from benchmark.core import results
+from benchmark.core import preconditions, results
 from benchmark.core.cells import FORWARD, NOT_COMPARED, Project
 from benchmark.core.params import Params
 from benchmark.core.stage import run
@@ -34,6 +34,8 @@ def main(params: Params, check: bool = False) -> None:
             kept = frame.drop(columns=list(NOT_CHECKED[name]), errors="ignore")
             for _, row in kept.iterrows():
                 stale += [f"{row.iloc[0]} {v}" for v in row.iloc[1:] if is_stale(str(v))]
+    for line in told_by_check(project):
+        print(line)
     images = [of(Shelf(results.SPLITS), [project.splits()])]
     images += [of(Shelf(results.TABLES), [project.tables()])]
     print(f"images {images[0]}, tables {images[1]}")
@@ -42,6 +44,26 @@ def main(params: Params, check: bool = False) -> None:
         sys.exit(
             f"status: {len(stale)} results are not fresh, the first: {stale[0]}; run `dvc repro`"
         )
+
+
+def told_by_check(project: Project) -> list[str]:
+    """What the stage check says or refuses, a line each; and which networks it is to build anew."""
+    lines = []
+    for refuse in (
+        preconditions.refuse_small_machine,
+        preconditions.refuse_no_validation,
+        preconditions.refuse_large_batches,
+    ):
+        try:
+            refuse(project)
+        except ValueError as error:
+            lines.append(f"refused: {error}")
+    lines += preconditions.left_out(project)
+    return lines + [
+        f"{name}: `dvc repro` builds its explainers first, parameters or code have changed"
+        for name in project.params.backbones
+        if project.spec(name)["probed"] is None
+    ]
 
 
 def is_stale(text: str) -> bool:

@@ -160,9 +160,15 @@ class Project:
         Raises:
             ValueError: the file of the weights is missing.
         """
-        weights = self.params.backbones[backbone].weights
+        spec = self.params.backbones[backbone]
+        weights = spec.weights
         if weights == "packaged":
             return digest_packaged()
+        if spec.load is not None:
+            given = [Path(v) for v in spec.arguments.values() if isinstance(v, str)]
+            files = [digest_file(path) for path in given if path.is_file()]
+            weights_file = [digest_file(Path(weights))] if Path(weights).is_file() else [weights]
+            return digest_json(weights_file + files) if files else weights_file[0]
         if not Path(weights).suffix:
             return weights
         if not Path(weights).is_file():
@@ -177,17 +183,19 @@ class Project:
         return self.params.backbones[backbone].spec | {"probed": known if fresh else None}
 
     def trusted_layers(self, backbone: str) -> dict[str, float]:
-        """The layers that are read because they are trusted, and how far each follows the image."""
-        known = (self.spec(backbone)["probed"] or {}).get("layers", {})
-        trusted = self.params.backbones[backbone].trusted
-        return {name: own["follows"] for name, own in known.items() if name in trusted}
+        """The layers that are read though they do not follow the image, and how far each does."""
+        found: dict[str, float] = (self.spec(backbone)["probed"] or {}).get("trusted", {})
+        return found
 
     def probe_key(self, backbone: str) -> str:
-        """What is known of a network's layers, once its explainers are built, is made of this."""
+        """What is known of a network's layers, once everything is built on it, is made of this."""
         cells = self.probed_cells(backbone).values()
+        scored = self.params.evaluate.settings
         modules = ["benchmark.engine.probing", *map(self.module_of, cells)]
+        modules += [f"metrics.{name}" for name in scored]
         built = [[c.load, c.explainer, c.settings, c.reference] for c in cells]
-        return self.key(modules, built, {}, backbone).digest
+        files = {c.name: c.checkpoint for c in cells if c.checkpoint is not None}
+        return self.key(modules, [built, scored], files, backbone).digest
 
     def probed_cells(self, backbone: str) -> dict[str, Cell]:
         """What is built on a backbone, by what messages call it: its cells, and its variants."""
@@ -453,6 +461,7 @@ class Project:
         variants = {backbone: self.marked_variants(backbone) for backbone in params.ablation}
         parameters = [params.seed, params.tables, names, variants, self.labels()]
         parameters += [params.train, params.ablate]
+        parameters += [{name: self.trusted_layers(name) for name in params.backbones}]
         modules = [f"benchmark.report.{name}" for name in ("summaries", "printed", "rendering")]
         written = sorted(p for p in results.TABLES.rglob("*") if p.is_file() and p.name != KEYS)
         key = self.report_key(modules, parameters, read)

@@ -410,14 +410,46 @@ def refuse_unknown(place: str, names: Iterable[str], known: Iterable[str]) -> No
 
 
 class Loader(yaml.SafeLoader):
-    """YAML as DVC writes it (1.2): 1e-05 is a number, which PyYAML takes for a text (1.1)."""
+    """YAML 1.2, as DVC writes it; PyYAML reads 1.1, where 1e-05 is a text and `no` is false.
+
+    A key that stands twice is an error: PyYAML would take the last.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """See yaml.SafeLoader.
+
+        Raises:
+            yaml.YAMLError: a key stands twice.
+        """
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.YAMLError(
+                    f"{key.value!r} stands twice, again in line {key.start_mark.line + 1}: "
+                    "expected it once, put what is below it together"
+                )
+            seen.add(key.value)
+        found: dict[Any, Any] = super().construct_mapping(node, deep)
+        return found
 
 
-Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+0123456789."),
-)
+Loader.yaml_implicit_resolvers = {}  # those of 1.1 are not inherited
+for tag, pattern, first in (
+    ("null", r"~|null|Null|NULL|", "~nN\0"),
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?\d+|0o[0-7]+|0x[\da-fA-F]+", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?(?:\.\d+|\d+(?:\.\d*)?)(?:[eE][-+]?\d+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+0123456789.",
+    ),
+    ("merge", "<<", "<"),
+):
+    Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{tag}",
+        re.compile(f"(?:{pattern})$"),
+        ["" if letter == "\0" else letter for letter in first],
+    )
 
 
 def read_yaml(text: str) -> Any:

@@ -59,8 +59,8 @@ def call(stage: Callable[..., None], arguments: tuple[str, ...]) -> None:
         said = f"{type(error).__name__}: {' '.join(str(error).split())}"
         where = place_of(error)
         sys.exit(
-            f"{name.rpartition('.')[2]}: {said} (in {where}); nothing that was finished is lost, "
-            f"the traceback is in {log}"
+            f"{name.rpartition('.')[2]}: {said} (in {where}); what was finished is kept: mend what "
+            f"it names and run the same command again, or report it with {log}"
         )
 
 

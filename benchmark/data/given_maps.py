@@ -1,7 +1,6 @@
 """Maps that somebody else made, from a file of theirs."""
 
 import pickle
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,27 +42,39 @@ def read_given_maps(path: Path, ids: Sequence[str]) -> NDArray[np.float32]:
         )
     try:
         maps, given = readers[path.suffix](path)
-    except (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile,
-            pickle.UnpicklingError) as error:  # fmt: skip
-        raise ValueError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"cannot read {path}: it holds more than one tensor, which could run code; save the "
+            "tensor alone"
+        ) from error
+    except Exception as error:  # whatever a damaged file does to its reader
+        said = " ".join(str(error).split())
+        raise ValueError(f"cannot read {path} as {path.suffix}: {said}") from error
     if maps.dtype.kind != "f":
         raise ValueError(f"{path} holds {maps.dtype}: expected floats in [0, 1]")
-    if maps.ndim != 3:
+    if maps.ndim != 3 or 0 in maps.shape:
         raise ValueError(f"{path} has shape {maps.shape}: expected ({len(ids)}, h, w)")
     return in_order(maps, given, ids, path).astype(np.float32)
 
 
 def read_npy(path: Path) -> tuple[NDArray[Any], list[str] | None]:
     """An array; its images are not named."""
-    return np.load(path, allow_pickle=False), None
+    found = np.load(path, allow_pickle=False)
+    if not isinstance(found, np.ndarray):
+        raise ValueError("it holds several arrays: expected one, or call it .npz")
+    return found, None
 
 
 def read_npz(path: Path) -> tuple[NDArray[Any], list[str] | None]:
     """The arrays of maps and ids."""
-    with np.load(path, allow_pickle=False) as file:
+    found = np.load(path, allow_pickle=False)
+    if isinstance(found, np.ndarray):
+        raise ValueError("it holds one array: expected several, or call it .npy")
+    with found as file:
         if MAPS not in file:
             raise ValueError(f"it has {', '.join(file) or 'no arrays'}: expected `{MAPS}`")
-        return file[MAPS], [str(name) for name in file[IDS]] if IDS in file else None
+        ids = file[IDS].astype(str).tolist() if IDS in file else None
+        return file[MAPS], ids
 
 
 def read_pt(path: Path) -> tuple[NDArray[Any], list[str] | None]:

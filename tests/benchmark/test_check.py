@@ -7,7 +7,7 @@ import pytest
 from conftest import tiny_cnn, tiny_spec
 
 from benchmark import check
-from benchmark.core import results
+from benchmark.core import preconditions, results
 from benchmark.core.cells import Project
 from benchmark.core.params import Explainer, Params
 from benchmark.engine import probing
@@ -53,14 +53,53 @@ def test_a_network_is_probed_once(tiny: Params) -> None:
     assert len(built) == 2
 
 
-def test_layers_that_are_trusted_are_known_to_the_tables(tiny: Params) -> None:
-    for trusted, expected in (((), []), (("2",), ["2"])):
-        spec = tiny.backbones["tiny"].model_copy(update={"trusted": trusted})
-        changed = tiny.model_copy(update={"backbones": {"tiny": spec}})
-        network = written(changed)
-        found = Project(changed).trusted_layers("tiny")
-        assert list(found) == expected
-        assert all(found[name] == network["layers"][name]["follows"] for name in found)
+def test_layers_that_do_not_follow_are_known_to_the_tables(
+    tiny: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether a layer is trusted does not matter where it follows."""
+    spec = tiny.backbones["tiny"].model_copy(update={"trusted": ("2",)})
+    trusting = tiny.model_copy(update={"backbones": {"tiny": spec}})
+    network = written(trusting)
+    assert Project(trusting).trusted_layers("tiny") == {}
+    before = Project(trusting).tables().key
+    monkeypatch.setattr(probing, "FOLLOWS", 2.0)
+    results.CHECK.unlink()
+    assert written(trusting)["layers"] == network["layers"]
+    assert Project(trusting).trusted_layers("tiny") == {"2": network["layers"]["2"]["follows"]}
+    assert Project(trusting).tables().key != before
+
+
+def test_a_metric_that_cannot_be_built_is_refused_first(tiny: Params) -> None:
+    """Its scores come after hours of maps."""
+    scored = tiny.evaluate.metrics["road"].model_copy(update={"settings": {"removd": [10]}})
+    changed = tiny.evaluate.metrics | {"road": scored}
+    evaluate = tiny.evaluate.model_copy(update={"metrics": changed})
+    with pytest.raises(ValueError, match="metric road cannot be built: unknown setting 'removd'"):
+        written(tiny.model_copy(update={"evaluate": evaluate}))
+    assert not built
+
+
+def test_a_checkpoint_that_is_not_there_is_refused_first(tiny: Params) -> None:
+    missing = Explainer(checkpoint=Path("nowhere.safetensors"))
+    changed = tiny.model_copy(update={"explainers": {"ttame": missing}})
+    with pytest.raises(ValueError, match=r"tiny/ttame cannot be built: .* nowhere.safetensors"):
+        written(changed)
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [(15, "batch_size of tiny/ttame is 16: expected at most the 15 training images"), (16, "")],
+)
+def test_batches_are_no_larger_than_what_there_is(tiny: Params, train: int, message: str) -> None:
+    images = tiny.images.model_copy(update={"train": train})
+    recipe = tiny.train.model_copy(update={"batch_size": 16, "images": None})
+    given = {"images": images, "train": recipe, "explainers": {"ttame": Explainer()}}
+    project = Project(tiny.model_copy(update=given))
+    if message:
+        with pytest.raises(ValueError, match=message):
+            preconditions.refuse_large_batches(project)
+    else:
+        preconditions.refuse_large_batches(project)
 
 
 @pytest.mark.parametrize(
@@ -84,12 +123,12 @@ def test_what_cannot_be_built_is_refused_beforehand(
 
 def test_what_is_left_out_is_said(tiny: Params) -> None:
     """A study, training, or an explainer to compare with."""
-    assert check.left_out(Project(tiny)) == [
+    assert preconditions.left_out(Project(tiny)) == [
         "no explainer is trained: there are no training curves",
         "ablation is empty: there is no ablation study",
     ]
     alone = tiny.model_copy(update={"explainers": {"ttame": Explainer()}})
-    assert check.left_out(Project(alone)) == [
+    assert preconditions.left_out(Project(alone)) == [
         "ablation is empty: there is no ablation study",
         "tiny has one explainer: it is compared with none, and there are no ranks",
     ]
@@ -97,10 +136,10 @@ def test_what_is_left_out_is_said(tiny: Params) -> None:
 
 def test_training_wants_validation_images(tiny: Params) -> None:
     none = {"images": tiny.images.model_copy(update={"validation": 0})}
-    check.refuse_no_validation(Project(tiny.model_copy(update=none)))
+    preconditions.refuse_no_validation(Project(tiny.model_copy(update=none)))
     trained = tiny.model_copy(update=none | {"explainers": {"ttame": Explainer()}})
     with pytest.raises(ValueError, match=r"images\.validation is 0 and tiny/ttame is trained"):
-        check.refuse_no_validation(Project(trained))
+        preconditions.refuse_no_validation(Project(trained))
 
 
 @pytest.mark.parametrize(
@@ -113,13 +152,14 @@ def test_training_wants_validation_images(tiny: Params) -> None:
 def test_images_that_cannot_be_kept_are_refused_before_they_are_made(
     tiny: Params, chosen: dict[str, int], needed: str
 ) -> None:
-    check.refuse_small_machine(tiny)
+    preconditions.refuse_small_machine(Project(tiny))
     images = tiny.images.model_copy(update=chosen)
+    project = Project(tiny.model_copy(update={"images": images}))
     with pytest.raises(ValueError, match=rf"pixels need {needed}: there are .*, expected"):
-        check.refuse_small_machine(tiny.model_copy(update={"images": images}))
+        preconditions.refuse_small_machine(project)
 
 
 def test_memory_is_asked_for_as_well(tiny: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sysconf", lambda _: 1)
     with pytest.raises(ValueError, match=r"GB of memory: there are 0\.0, expected"):
-        check.refuse_small_machine(tiny)
+        preconditions.refuse_small_machine(Project(tiny))

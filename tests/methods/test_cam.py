@@ -1,5 +1,6 @@
 """The CAM family against pytorch-grad-cam and captum, and against loops of one image a time."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -20,6 +21,8 @@ from methods.fullgrad import channels as of_channels
 from methods.gradcam import GradCAM
 from methods.layercam import LayerCAM
 from methods.scorecam import ScoreCAM
+from metrics import Maps
+from metrics.confidence import Confidence
 
 TARGETS = torch.tensor([0, 3, 1])
 GRADIENT = {
@@ -455,3 +458,28 @@ def test_layercam_keeps_no_negative_gradient(channels: Backbone) -> None:
     images = torch.zeros(1, 3, 4, 4)
     images[:, 1] = torch.rand(4, 4)
     assert LayerCAM(channels)(images, torch.tensor([0])).abs().sum() == 0
+
+
+def test_the_same_number_off_every_logit_turns_the_relative_ablation_cam_over(
+    lite0: Backbone, photographs: tuple[Tensor, Tensor]
+) -> None:
+    """No prediction changes; its AD goes up from a quarter at most to nearly everything."""
+    images = photographs[0][:4]
+    targets = lite0.predict(images)
+    shifted = copy.deepcopy(lite0)
+    with torch.no_grad():
+        shifted.network.classifier.bias -= 20  # type: ignore[union-attr, operator]
+    assert torch.allclose(shifted.probabilities(images), lite0.probabilities(images), atol=1e-5)
+    drops = {}
+    for relative in (True, False):
+        for name, network in (("as it is", lite0), ("shifted", shifted)):
+            maps = AblationCAM(network, relative=relative)(images, targets)
+            metric = Confidence(kept=[100])
+            masked = metric.perturb(images, Maps(maps, images.shape[2:], seeds=[0] * 4))
+            before, after = lite0.probabilities(images), lite0.probabilities(masked[:, 0])
+            found = metric.judge(before, after[:, None], targets)[0].per_image
+            drops[relative, name] = float(found.mean())
+    assert drops[True, "as it is"] < 30
+    assert drops[True, "shifted"] > 90
+    assert drops[False, "as it is"] == pytest.approx(drops[True, "as it is"], abs=1)
+    assert drops[False, "shifted"] == pytest.approx(drops[False, "as it is"], abs=0.1)

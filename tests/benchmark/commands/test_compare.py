@@ -36,11 +36,18 @@ class Mine(Explainer):
         return (images.mean(dim=1) + self._shift).clamp(0, 1)
 """
 
-ALTERING = OWN.replace(
-    "        self.backbone(images)\n",
-    "        self.backbone.network.register_forward_hook(lambda m, i, o: o.flip(1))\n"
-    "        self.backbone(images)\n",
+ASKING = OWN.replace(
+    "        self.backbone(images)\n"
+    "        return (images.mean(dim=1) + self._shift).clamp(0, 1)\n",
+    "        weights = self.backbone(images).softmax(dim=1).gather(1, targets[:, None])\n"
+    "        return images.mean(dim=1) * weights[:, None] * (targets + 1)[:, None, None] / 5\n",
 )
+ALTERING = ASKING.replace(
+    "        return images",
+    "        self.backbone.network.register_forward_hook(lambda m, i, o: o.flip(1))\n"
+    "        return images",
+)
+assert OWN != ASKING != ALTERING
 BROKEN = OWN.replace("        self.backbone(images)\n", "        {}['none']\n")
 
 
@@ -54,7 +61,12 @@ def stored(
     for module in ("methods", "benchmark.commands.compare"):
         monkeypatch.setattr(f"{module}.build_backbone", lambda *_, **__: tiny_cnn())
     (tmp_path / "own_package").mkdir()
-    for name, lines in {"mine": OWN, "altering": ALTERING, "broken": BROKEN}.items():
+    for name, lines in {
+        "mine": OWN,
+        "asking": ASKING,
+        "altering": ALTERING,
+        "broken": BROKEN,
+    }.items():
         (tmp_path / "own_package" / f"{name}.py").write_text(lines)
     spec = tiny_spec()
     chosen = {"confidence": {"kept": [50]}, "road": {"removed": [20, 50]}}
@@ -99,33 +111,49 @@ def test_an_explainer_from_outside_is_a_row_among_the_others(stored: Params) -> 
     assert np.load("results/compare/tiny_cnn/Mine.npy").shape == (40, 32, 32)
 
 
-def test_what_an_explainer_leaves_behind_is_told_and_changes_no_score(
+def test_what_an_explainer_leaves_behind_is_told_and_changes_no_class_and_no_score(
     stored: Params, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Scores are those of a network of their own."""
-    sound = compare.compare(stored, "tiny_cnn", "own_package.mine:Mine", None, {})
+    """Classes are what the network said before; scores are those of a network of their own."""
+    sound = compare.compare(stored, "tiny_cnn", "own_package.asking:Mine", None, {})
     assert "it gives back what it borrows" not in capsys.readouterr().err
-    found = compare.compare(stored, "tiny_cnn", "own_package.altering:Mine", None, {})
-    said = capsys.readouterr().err
-    assert "Mine on tiny_cnn breaks a promise: it gives back what it borrows: forward hooks" in said
-    pd.testing.assert_frame_equal(found.table, sound.table)
+    explain_some: list[torch.Tensor] = []
+    real = explaining.explain_batch
+
+    def keep(explainer: Any, images: Any, targets: Any = None, **settings: Any) -> Any:
+        explain_some.append(targets)
+        return real(explainer, images, targets, **settings)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(explaining, "explain_batch", keep)
+        found = compare.compare(stored, "tiny_cnn", "own_package.altering:Mine", None, {})
+    told = "Mine on tiny_cnn breaks a promise: it gives back what it borrows: forward hooks"
+    assert told in capsys.readouterr().err
+    images = read_split(results.SPLITS, "evaluation").images(slice(40))
+    assert torch.equal(torch.cat(explain_some[1:]), tiny_cnn().predict(images))
+    assert len(found.table) == len(sound.table)
+    compare.compare(stored, "tiny_cnn", "own_package.altering:Mine", None, {})
+    assert told in capsys.readouterr().err
 
 
 def test_an_error_in_ones_own_code_is_a_line_or_a_traceback(
-    stored: Params, monkeypatch: pytest.MonkeyPatch
+    stored: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(compare, "load", lambda: stored)
     command = ["compare", "own_package.broken:Mine", "--backbone", "tiny_cnn"]
     monkeypatch.setattr("sys.argv", command)
     with pytest.raises(SystemExit, match=r"^compare: explainer Mine failed at broken.py:13: KeyE"):
         compare.main()
+    assert "promise" not in capsys.readouterr().err
     monkeypatch.setattr("sys.argv", [*command, "--traceback"])
     with pytest.raises(ValueError, match=r"broken.py:13") as raised:
         compare.main()
     assert isinstance(raised.value.__cause__, KeyError)
 
 
-def test_a_class_that_training_never_saw_is_refused(stored: Params) -> None:
+def test_a_class_that_training_never_saw_is_refused(
+    stored: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The pipeline counts it; here one asks for the maps."""
     torch.manual_seed(0)
     path = trained_state(0.5)
@@ -133,6 +161,9 @@ def test_a_class_that_training_never_saw_is_refused(stored: Params) -> None:
     save_file(load_file(path), path, {"provenance": json.dumps(counts)})
     with pytest.raises(ValueError, match=r"no training image of T-TAME was of class"):
         compare.compare(stored, "tiny_cnn", "ttame", None, {})
+    save_file(load_file(path), path)
+    compare.compare(stored, "tiny_cnn", "ttame", None, {})
+    assert "does not say how many images of each class it saw" in capsys.readouterr().err
 
 
 def test_a_copy_cannot_be_told_apart(stored: Params) -> None:
@@ -323,3 +354,20 @@ def test_torch_is_left_as_it_was(stored: Params) -> None:
     state = torch.get_rng_state()
     compare.compare(stored, "tiny_cnn", "own_package.mine:Mine", None, {})
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_two_settings_stand_side_by_side_under_names_of_their_own(stored: Params) -> None:
+    for called, shift in (("first", 0.0), ("second", 0.3)):
+        settings = {"shift": shift}
+        found = compare.compare(stored, "tiny_cnn", "own_package.mine:Mine", None, settings, called)
+        assert found.table["Explainer"].iloc[0] == called
+    one, two = (np.load(f"results/compare/tiny_cnn/{name}.npy") for name in ("first", "second"))
+    assert not np.array_equal(one, two)
+    path = compare.write_page(found, stored)
+    assert "first (compared)" in path.read_text()
+    written = Path("results/compare/tiny_cnn/first.npy").stat().st_mtime_ns
+    again = compare.compare(
+        stored, "tiny_cnn", "own_package.mine:Mine", None, {"shift": 0.0}, "first"
+    )
+    assert again.cost["label"] == "first"
+    assert Path("results/compare/tiny_cnn/first.npy").stat().st_mtime_ns == written

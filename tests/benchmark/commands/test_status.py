@@ -78,3 +78,21 @@ def test_a_check_of_what_is_in_git(folder: Path, capsys: pytest.CaptureFixture[s
         status.main(loaded, check=True)
     text = capsys.readouterr().out
     assert row(text, "edges")[2:4] == ["missing", "fresh"]
+
+
+def test_what_the_check_says_is_there_without_it(folder: Path) -> None:
+    """Refusals, what is left out, and networks whose explainers are to be built anew."""
+    raw = small()
+    assert status.told_by_check(Project(write_params(folder, raw))) == []
+    raw["images"]["validation"] = 0
+    raw["ablation"] = {}
+    raw["tables"]["short"] = []
+    raw["explainers"] = {"ttame": raw["explainers"]["ttame"]}
+    raw["backbones"] = {CNN: raw["backbones"][CNN] | {"skip": []}}
+    refused, *others = status.told_by_check(Project(write_params(folder, raw)))
+    assert refused.startswith(f"refused: images.validation is 0 and {CNN}/ttame is trained")
+    assert others == [
+        "ablation is empty: there is no ablation study",
+        f"{CNN} has one explainer: it is compared with none, and there are no ranks",
+        f"{CNN}: `dvc repro` builds its explainers first, parameters or code have changed",
+    ]

@@ -130,6 +130,8 @@ def test_a_renamed_key_is_named_before_the_one_it_leaves_missing(
 @pytest.mark.parametrize(
     ("text", "value"),
     [("1e-05", 1e-5), ("-1E+3", -1000.0), ("1.e2", 100.0), (".5e1", 5.0), ("0.00001", 1e-5),
+     ("no", "no"), ("off", "off"), ("1:30", "1:30"), ("True", True), ("0x10", 16), ("~", None),
+     (".inf", float("inf")), ("2024-01-01", "2024-01-01"), ("-1.5", -1.5), (".5", 0.5),
      ("1e-05x", "1e-05x"), ("'1e-05'", "1e-05"), ("e5", "e5"), ("3", 3)],
 )  # fmt: skip
 def test_numbers_as_dvc_writes_them(text: str, value: object) -> None:
@@ -144,3 +146,12 @@ def test_a_parameter_that_was_added_later_is_in_no_key_until_it_is_given() -> No
     assert not set(params.ADDED) & set(backbone.spec)
     for name, value in (("trusted", ("bn2",)), ("weights_key", "ema")):
         assert backbone.model_copy(update={name: value}).spec[name] == value
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    """As after the lines of `layers` were put at the end."""
+    path = tmp_path / "params.yaml"
+    path.write_text("seed: 0\nbackbones: {a: 1}\nseed: 1\n")
+    with pytest.raises(ValueError, match=r"'seed' stands twice, again in line 3: expected it once"):
+        params.load(path)
+    assert params.read_yaml("a: {<<: {b: 1}, c: 2}") == {"a": {"b": 1, "c": 2}}

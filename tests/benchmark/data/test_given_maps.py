@@ -47,6 +47,10 @@ def raw(name: str, content: bytes) -> Callable[[Path], Path]:
     return write
 
 
+def renamed(write: Callable[[Path], Path], name: str) -> Callable[[Path], Path]:
+    return lambda folder: write(folder).rename(folder / name)
+
+
 TENSOR = torch.from_numpy(VALUES)
 
 
@@ -57,6 +61,7 @@ TENSOR = torch.from_numpy(VALUES)
         npz(maps=VALUES),
         npz(maps=VALUES, ids=IDS),
         npz(maps=VALUES[[2, 0, 1]], ids=["c", "a", "b"]),
+        npz(maps=VALUES, ids=np.array(IDS, dtype="S")),
         npz(maps=VALUES[[2, 0, 1, 1]], ids=["c", "a", "b", "more"]),
         *(pt(TENSOR.to(kind)) for kind in (torch.float16, torch.bfloat16, torch.float64)),
         pt(TENSOR.requires_grad_()),
@@ -87,6 +92,12 @@ class Harmful:
         (raw("maps.csv", b"1,2"), "is a .csv file: expected the maps themselves"),
         (npy(np.array([Harmful()], dtype=object)), "cannot read"),
         (pt(Harmful()), "cannot read"),
+        (pt(Harmful()), "it holds more than one tensor, which could run code; save the tensor"),
+        (pt(TENSOR.to_sparse()), "cannot read"),
+        (pt(TENSOR.to(torch.float8_e4m3fn)), "cannot read"),
+        (renamed(npz(maps=VALUES), "maps.npy"), "it holds several arrays: expected one"),
+        (renamed(npy(VALUES), "maps.npz"), "it holds one array: expected several"),
+        (npy(VALUES[:, :0]), r"has shape \(3, 0, 2\): expected"),
         (pt([TENSOR]), "it holds a list: expected one tensor"),
         (npy(VALUES.astype(np.uint8)), "holds uint8: expected floats"),
         (npy(VALUES[0]), r"has shape \(2, 2\): expected \(3, h, w\)"),

@@ -237,3 +237,22 @@ def test_how_long_training_takes_is_measured_in_steps(cnn: Backbone) -> None:
     assert training.step_count(RECIPE.model_copy(update={"images": 16}), 35) == 6
     once = training.seconds_of_training(TTAME(cnn), RECIPE, 35)
     assert 0 < once < training.seconds_of_training(TTAME(cnn), recipe, 35)
+
+
+@pytest.mark.parametrize("kind", ["tied", "channels last"])
+def test_what_cannot_be_saved_is_refused_before_the_first_step(
+    cnn: Backbone, splits: tuple[Split, Split], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explainer = TTAME(cnn)
+    if kind == "tied":
+        first, second, _ = explainer.attention.convs  # type: ignore[misc, union-attr]
+        first.bias = second.bias = torch.nn.Parameter(torch.zeros(8))
+    else:
+        weight = explainer.attention.output.weight
+        turned = torch.zeros(weight.shape[1], weight.shape[0], 1, 1).transpose(0, 1)
+        explainer.attention.output.weight = torch.nn.Parameter(turned)
+    steps: list[object] = []
+    monkeypatch.setattr(training, "step", lambda *given: steps.append(given))
+    with pytest.raises(ValueError, match="attention mechanism of TTAME cannot be saved: expect"):
+        training.fit(explainer, RECIPE, *splits, seed=0, work=unfinished(), label="")
+    assert not steps
