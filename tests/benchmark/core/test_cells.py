@@ -176,7 +176,7 @@ def parameter(*place: Any) -> Any:
     return edit
 
 
-LINE = "\n\nADDED = 1\n"
+LINE = "\n\nA_NEW_LINE = 1\n"
 CAMS = {CNN: ("gradcam", "gradcampp"), VIT: ("gradcam",)}
 GRADCAM = {CNN: ("gradcam",), VIT: ("gradcam",)}
 RISE = {CNN: ("rise", OTHER), VIT: ("rise", OTHER)}
