@@ -138,6 +138,6 @@ def test_what_nobody_foresaw_is_one_line_and_a_log(
     (log,) = (folder / "work" / "logs").iterdir()
     assert "KeyError: 'what" in line
     assert "(in test_stage.py:" in line
-    assert line.endswith(f"the traceback is in {log.relative_to(folder)}")
+    assert line.endswith(f"run the same command again, or report it with {log.relative_to(folder)}")
     assert "\n" not in line
     assert "in failing\n" in log.read_text()
