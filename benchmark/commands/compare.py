@@ -225,8 +225,8 @@ def explain(
         network = build_backbone(cell.backbone, device=device(), **project.spec(cell.backbone))
         name = cell.load or cell.explainer
         broken = look_at_promises(project, cell, split)
-        size = params.explain.batch_size
-        targets = torch.cat([network.predict(split.images(b)) for b in split.batches(size)])
+        batches = map(split.images, split.batches(params.explain.batch_size))
+        targets = torch.cat([network.predict(images.to(network.device)) for images in batches])
         explainer = explaining.assemble(name, network, cell.settings_in(params.mode), state)
         work = Unfinished(f"compare {cell.backbone}/{path.stem}", made.key)
         how = project.explain_settings(cell) | {"count_unseen": False}
