@@ -13,12 +13,7 @@ import yaml
 from benchmark.core import catalogue, results
 from benchmark.core.cells import Project
 from benchmark.core.params import Params
-from benchmark.core.preconditions import (
-    left_out,
-    refuse_large_batches,
-    refuse_no_validation,
-    refuse_small_machine,
-)
+from benchmark.core.preconditions import REFUSALS, left_out
 from benchmark.core.sources import PACKAGES, digest_of, members, versions_of
 from benchmark.core.stage import run
 from benchmark.core.store import digest_json
@@ -45,9 +40,8 @@ def main(params: Params) -> None:
     """
     refuse_torn_lock()
     project = Project(params)
-    refuse_small_machine(project)
-    refuse_no_validation(project)
-    refuse_large_batches(project)
+    for refuse in REFUSALS:
+        refuse(project)
     for line in left_out(project):
         print(f"check: {line}", file=sys.stderr)
     modules = [module for package in PACKAGES for module in members(package)]

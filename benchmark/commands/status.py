@@ -49,11 +49,7 @@ def main(params: Params, check: bool = False) -> None:
 def told_by_check(project: Project) -> list[str]:
     """What the stage check says or refuses, a line each; and which networks it is to build anew."""
     lines = []
-    for refuse in (
-        preconditions.refuse_small_machine,
-        preconditions.refuse_no_validation,
-        preconditions.refuse_large_batches,
-    ):
+    for refuse in preconditions.REFUSALS:
         try:
             refuse(project)
         except ValueError as error:

@@ -88,3 +88,7 @@ def left_out(project: Project) -> list[str]:
         if len(project.cells(name)) == 1
     ]
     return lines
+
+
+REFUSALS = (refuse_small_machine, refuse_no_validation, refuse_large_batches)
+"""What is refused before a run starts; each takes the project."""
