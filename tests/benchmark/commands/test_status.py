@@ -23,6 +23,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     raw = small()
     raw["images"] |= {"train": 1, "validation": 1, "evaluation": 1}
+    for recipe in ("train", "ablate"):
+        raw[recipe]["batch_size"] = 1
     loaded = write_params(tmp_path, raw)
     check.main(loaded)
     images.main(loaded)
