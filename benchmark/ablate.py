@@ -152,7 +152,7 @@ def train_variant(project: Project, variant: Variant, network: "Backbone", shelf
         )
         if processes.first():
             state = explainer.attention.state_dict()
-            written = project.provenance(cell, training.class_counts(explainer))
+            written = project.provenance(cell, explainer.origin())
             results.write_tensors(made.files[0], state, written)
             shelf.record([made])
         work.forget()
@@ -179,7 +179,8 @@ def score(
     counts = project.variant_images(cell)
     split = split.first(max(counts.values()))
     explainer = explaining.assemble(name, network, settings, state.files[0])
-    pieces = explaining.explain(explainer, split, work, **project.explain_settings(cell))
+    targets = explaining.predict(network, split, params.explain.batch_size)
+    pieces = explaining.explain(explainer, split, targets, work, **project.explain_settings(cell))
     maps = explaining.joined_maps(pieces)
     suites = {n: (params.evaluate.settings[n], count) for n, count in counts.items()}
     views = scoring.views_of(suites, params.mode, network, maps, trained=True)

@@ -11,6 +11,8 @@ from benchmark.core.stage import run_shared
 from benchmark.core.store import Result, Shelf, Unfinished
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from benchmark.data.splits import Split
     from methods import Backbone
 
@@ -32,15 +34,19 @@ def main(params: Params, backbone: str) -> None:
     if due:
         from benchmark.data.splits import read_split
         from benchmark.engine.devices import device
+        from benchmark.engine.explaining import predict
         from methods import build_backbone
 
         network = build_backbone(backbone, device=device(), **project.spec(backbone))
         split = read_split(results.SPLITS, "evaluation")
+        targets = predict(network, split, params.explain.batch_size)
         for mode, cells in ((params.mode, maps), (project.other_mode, other)):
             todo = [(cell, made) for cell, made in cells.values() if made.name in due]
             for cell, made in tqdm(todo, desc=backbone, unit="cell", disable=processes.silent()):
                 work = Unfinished(f"explain {cell.name}", made.key)
-                extend_maps(project, cell, mode, network, split, made, kept[made.name], work)
+                extend_maps(
+                    project, cell, mode, network, split, targets, made, kept[made.name], work
+                )
                 if processes.first():
                     shelf.record([made])
                 work.forget()
@@ -54,6 +60,7 @@ def extend_maps(
     mode: str,
     network: "Backbone",
     split: "Split",
+    targets: "Tensor",
     made: Result,
     kept: int,
     work: Unfinished,
@@ -71,8 +78,9 @@ def extend_maps(
     parts = [results.read_array(made.files[0])[:kept]] if kept else []
     cost = results.read_json(made.files[1]) if kept else {}
     if kept < made.images:
-        chosen = split.part(slice(kept, made.images))
-        found, own = explain(project, cell, mode, network, chosen, work, f"maps-from-{kept}")
+        new = slice(kept, made.images)
+        part = split.part(new), targets[new]
+        found, own = explain(project, cell, mode, network, *part, work, f"maps-from-{kept}")
         parts.append(found)
         cost = own | cost | shifted(own, cost, kept)
     if processes.first():
@@ -101,6 +109,7 @@ def explain(
     mode: str,
     network: "Backbone",
     split: "Split",
+    targets: "Tensor",
     work: Unfinished,
     name: str,
 ) -> tuple[Any, dict[str, Any]]:
@@ -114,7 +123,7 @@ def explain(
         cell.load or cell.explainer, network, cell.settings_in(mode), project.state_of(cell)
     )
     settings = project.explain_settings(cell)
-    pieces = explaining.explain(explainer, split, work, name=name, **settings)
+    pieces = explaining.explain(explainer, split, targets, work, name=name, **settings)
     cost = explaining.cost_of(explainer, pieces[:1]) | explaining.unseen_images(explainer, pieces)
     return explaining.joined_maps(pieces), cost
 

@@ -114,7 +114,7 @@ def explain(
     )
     own = targets[: len(split)]
     how = project.explain_settings(cell)
-    pieces = explaining.explain(explainer, split, work, targets=own, name=name, **how)
+    pieces = explaining.explain(explainer, split, own, work, name=name, **how)
     return explaining.joined_maps(pieces)
 
 

@@ -28,7 +28,6 @@ def main(params: Params, backbone: str) -> None:
     processes.wait()
     if due:
         from benchmark.data.splits import read_split
-        from benchmark.engine import training
         from benchmark.engine.devices import device
         from methods import build_backbone
 
@@ -40,7 +39,7 @@ def main(params: Params, backbone: str) -> None:
             explainer, curve = obtain_state(cell, params.seed, why, network, validation, work)
             if processes.first():
                 state = explainer.attention.state_dict()
-                written = project.provenance(cell, training.class_counts(explainer))
+                written = project.provenance(cell, explainer.origin())
                 results.write_tensors(made.files[0], state, written)
                 results.write_csv(made.files[1], curve)
                 shelf.record([made])

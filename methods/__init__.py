@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from methods._base import (
+    FAMILIES,
     Backbone,
     Explainer,
     Kind,
@@ -94,19 +95,27 @@ def refuse_incomplete(cls: type[Explainer]) -> None:
     """Refuse a class that lacks what every explainer has.
 
     Raises:
-        ValueError: no label, a method that is missing, settings that are no keyword arguments.
+        ValueError: no label or cost, unknown families, a method that is missing, settings that are
+            no keyword arguments.
     """
     if missing := sorted(getattr(cls, "__abstractmethods__", ())):
         wanted = ", ".join(missing)
         raise ValueError(f"{place_of(cls)} has no {wanted}: expected one, see methods.Explainer")
-    if not isinstance(getattr(cls, "label", None), str):
-        raise ValueError(f"{place_of(cls)} has no label: expected its name, as tables print it")
+    wanted_texts = {"label": "its name, as tables print it", "cost": "such as '1 forward'"}
+    for attribute, meaning in wanted_texts.items():
+        if not isinstance(getattr(cls, attribute, None), str):
+            raise ValueError(f"{place_of(cls)} has no {attribute}: expected {meaning}")
+    if not cls.families or not set(cls.families) <= FAMILIES:
+        raise ValueError(
+            f"{place_of(cls)} has families {', '.join(map(str, cls.families)) or 'none'}: "
+            f"expected of {', '.join(sorted(FAMILIES))}"
+        )
     for base in cls.__mro__:
         if "__init__" not in vars(base) or not issubclass(base, Explainer):
             continue
         parameters = inspect.signature(base).parameters.values()
-        by_position = inspect.Parameter.POSITIONAL_OR_KEYWORD
-        _, *positional = [p.name for p in parameters if p.kind is by_position] or [""]
+        by_position = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY
+        _, *positional = [p.name for p in parameters if p.kind in by_position] or [""]
         if positional:
             raise ValueError(
                 f"{place_of(base)} takes {', '.join(positional)} by position: expected settings "
@@ -137,10 +146,11 @@ def failing_in_one_line(cls: type[Explainer]) -> Iterator[None]:
         if own and isinstance(error, ValueError):
             raise
         frames = traceback.extract_tb(error.__traceback__)
-        inside = [f for f in frames if f.filename == inspect.getsourcefile(cls)] or frames
-        where = f"{Path(inside[-1].filename).name}:{inside[-1].lineno}"
+        inside = [f for f in frames if f.filename == inspect.getsourcefile(cls)]
+        where = f" at {Path(inside[-1].filename).name}:{inside[-1].lineno}" if inside else ""
         said = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise ValueError(f"explainer {cls.__name__} failed at {where}: {said}") from error
+        named = cls.__name__ if inside or own else place_of(cls).removeprefix("class ")
+        raise ValueError(f"explainer {named} failed{where}: {said}") from error
 
 
 def settings_of(cls: type[Explainer]) -> list[str]:
@@ -179,4 +189,10 @@ def build(cls: type[Explainer], backbone: Backbone, settings: dict[str, Any]) ->
             f"expected {' or '.join(sorted(cls.families))}"
         )
     with failing_in_one_line(cls):
-        return cls(backbone, **settings)
+        built = cls(backbone, **settings)
+    if getattr(built, "backbone", None) is not backbone:
+        raise ValueError(
+            f"{place_of(cls)} does not hold its backbone: expected `super().__init__(backbone)` in "
+            "its constructor"
+        )
+    return built

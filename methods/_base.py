@@ -23,7 +23,7 @@ from methods._probe import (
     Meaning,
     Observed,
     Probed,
-    observe,
+    observe_modules,
     places,
     read_tokens,
     readings_of,
@@ -179,7 +179,19 @@ class Backbone(nn.Module):
 
     @contextmanager
     def tap(self, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-        """Within the block, the output of each of `layers` at the latest forward pass, by name."""
+        """Within the block, the output of each of `layers` at the latest forward pass, by name.
+
+        Raises:
+            ValueError: explainers cannot read one of them, see `use`.
+        """
+        for layer in layers:
+            self.use(layer)
+        with self._outputs(layers) as outputs:
+            yield outputs
+
+    @contextmanager
+    def _outputs(self, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+        """See `tap`; of any layers."""
         outputs: dict[str, Tensor] = {}
 
         def keep(name: str) -> RemovableHandle:
@@ -198,7 +210,12 @@ class Backbone(nn.Module):
 
     @contextmanager
     def changed(self, layer: str, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-        """Within the block, what comes after `layer` gets `change(output)` for its output."""
+        """Within the block, what comes after `layer` gets `change(output)` for its output.
+
+        Raises:
+            ValueError: explainers cannot read it, see `use`.
+        """
+        self.use(layer)
 
         def hook(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
             return change(output)
@@ -231,7 +248,8 @@ class Backbone(nn.Module):
     def use(self, layer: str) -> Meaning:
         """What a layer's output means, found out once by probing the network, see methods._probe.
 
-        Every explainer asks for the layers that it reads.
+        An explainer's constructor asks for the layers that it reads, so that what cannot be read is
+        refused before there is work; `tap` and `changed` ask as well.
 
         Raises:
             ValueError: it does not exist; or explainers cannot read it, with the reason and the
@@ -240,9 +258,9 @@ class Backbone(nn.Module):
                 than `prefix_tokens` and `channels_last` say, or none of its places follows the
                 image.
         """
-        self.layer(layer)
         known = self.probed.layers
         if layer not in known:
+            self.layer(layer)
             meaning, why = self._meaning(layer)
             if meaning is None:
                 raise ValueError(
@@ -254,12 +272,19 @@ class Backbone(nn.Module):
 
     def readable_layers(self) -> dict[str, Meaning]:
         """The layers that `use` accepts, in running order, and what they mean."""
-        readings = {name: self._meaning(name)[0] for name in self._seen()}
+        readings = {name: self._meaning(name)[0] for name in self.observe()}
         return {name: meaning for name, meaning in readings.items() if meaning is not None}
 
-    def _seen(self) -> dict[str, Observed]:
+    def observe(self) -> dict[str, Observed]:
+        """What was seen of each module, in running order: now, if nobody has looked.
+
+        A copy that is altered afterwards keeps what was seen before.
+        """
         if self._observed is None:
-            self._observed = observe(self._classify, self.network, (self.size, self.size))
+            with torch.autocast(self.device.type, enabled=False):
+                self._observed = observe_modules(
+                    self._classify, self.network, (self.size, self.size)
+                )
         return self._observed
 
     def _classify(self, pixels: Tensor) -> Tensor:
@@ -268,7 +293,7 @@ class Backbone(nn.Module):
 
     def _meaning(self, layer: str) -> tuple[Meaning | None, str]:
         """What a layer means, or why explainers cannot read it."""
-        seen = self._seen()[layer]
+        seen = self.observe()[layer]
         if why := seen.flaw():
             return None, why
         declared = self.channel_axis, self.prefix_tokens
@@ -284,7 +309,7 @@ class Backbone(nn.Module):
                 f"no place of it follows the image (rank correlation {given.follows:.2f}, expected "
                 f"{FOLLOWS}): `trusted` names layers that are read all the same"
             )
-        if (given.channel_axis, given.prefix_tokens) != declared:
+        if (given.channel_axis, given.prefix_tokens) != declared or given.behind:
             return None, f"it gives {given.describe()}, expected {self._describe_layout()}"
         return given, ""
 
@@ -294,7 +319,7 @@ class Backbone(nn.Module):
 
     def _nearest(self, layer: str) -> str:
         """In words: the layer nearest in running order that explainers can read."""
-        order = list(self._seen())
+        order = list(self.observe())
         place = order.index(layer)
         usable = [name for name in self.readable_layers() if name != layer]
         if not usable:
@@ -346,7 +371,7 @@ class Backbone(nn.Module):
         """What each of `layers` gives for one black image; its forward pass is not counted."""
         counted = Passes(self.passes.forward, self.passes.backward)
         blank = torch.zeros(1, 3, self.size, self.size, device=self.device)
-        with torch.no_grad(), self.tap(layers) as outputs:
+        with torch.no_grad(), self._outputs(layers) as outputs:
             self(blank)
         self.passes = counted
         return outputs
@@ -433,6 +458,25 @@ class TrainableExplainer(Explainer):
             self.class_counts = labels.new_zeros(self.backbone.classes)
         self.class_counts.index_add_(0, labels, torch.ones_like(labels))
 
+    def state_dict(self) -> dict[str, Any]:
+        """What training changes, for `load_state_dict`: to go on where it was stopped."""
+        return {"attention": self.attention.state_dict(), CLASS_COUNTS: self.class_counts}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self.attention.load_state_dict(state["attention"])
+        counts: Tensor | None = state[CLASS_COUNTS]
+        self.class_counts = None if counts is None else counts.to(self.backbone.device)
+
+    def origin(self) -> dict[str, Any]:
+        """What a trained state says of itself: explainer, digest of the backbone, class counts."""
+        counts = None if self.class_counts is None else self.class_counts.tolist()
+        return {
+            "explainer": type(self).__name__,
+            "backbone": self.backbone.digest,
+            CLASS_COUNTS: counts,
+        }
+
     def unseen(self, targets: Tensor) -> Tensor:
         """Which of the classes `targets` (B,) training never saw: none if nobody counted."""
         if self.class_counts is None:
@@ -458,7 +502,8 @@ class TrainableExplainer(Explainer):
         """Load what training wrote (safetensors), and how many images of each class it saw.
 
         Raises:
-            ValueError: the file is damaged or does not fit the attention mechanism.
+            ValueError: the file is damaged, does not fit the attention mechanism, or says that it
+                is of another explainer or other weights of the network.
         """
         try:
             with safetensors.safe_open(path, "pt", device=str(self.backbone.device)) as file:
@@ -469,6 +514,12 @@ class TrainableExplainer(Explainer):
                 f"cannot read the trained state {path}: {error}; run `dvc repro` to train it"
             ) from error
         self.adopt(state, str(path))
+        for what, own in self.origin().items():
+            if what != CLASS_COUNTS and provenance.get(what, own) != own:
+                raise ValueError(
+                    f"trained state {path} is of {what} {_short(provenance[what])}: expected "
+                    f"{_short(own)}, on {self.backbone.name!r}; train it anew"
+                )
         self.class_counts = self._read_counts(provenance, path)
 
     def _read_counts(self, provenance: Mapping[str, Any], path: Path) -> Tensor | None:
@@ -502,6 +553,11 @@ class TrainableExplainer(Explainer):
                     f"{own.get(name, 'none')}; train it with the same settings"
                 )
         self.attention.load_state_dict(state)
+
+
+def _short(value: object) -> str:
+    """A name, or the start of a digest."""
+    return str(value)[:24]
 
 
 def normalise(maps: Tensor) -> Tensor:

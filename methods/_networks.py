@@ -2,7 +2,7 @@
 
 import copy
 import importlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,17 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from methods._base import Backbone
-from methods._probe import Meaning, Probed
+from methods._probe import Meaning, Probed, blank, hooked
 from methods._weights import ENDINGS, adopt_weights, load_weights
 
 NETWORK = ("source", "model", "load", "arguments", "weights", "weights_key")
 """The arguments of `build_backbone` that are of `build_network`."""
+
+SUMS_TO_ONE = 1e-4
+"""How far from 1 the sum of probabilities may be."""
+
+TRANSFORMED = ("googlenet", "inception_v3")
+"""Networks of torchvision that may normalise images anew, as those do that it publishes."""
 
 
 def build_backbone(
@@ -71,10 +77,9 @@ def wrap_network(network: nn.Module, *, name: str, size: int, **seen: Any) -> Ba
     Raises:
         ValueError: it does not take images of this size, or does not give class scores.
     """
-    classes = _class_count(network.eval(), name, size)
-    backbone = Backbone(network, name=name, size=size, classes=classes, **seen)
-    _refuse_features(backbone)
-    return backbone
+    layers = {*seen["taps"], seen["cam_layer"]}
+    classes = _class_count(network.eval(), name, size, layers)
+    return Backbone(network, name=name, size=size, classes=classes, **seen)
 
 
 def build_network(
@@ -109,6 +114,7 @@ def build_network(
     elif source == "timm":
         made = _timm_network(name, str(model), arguments, fetched=weights == "pretrained")
     else:
+        _refuse_unknown_transform(name, str(model), arguments, weights)
         made = _torchvision_network(name, str(model), arguments, weights)
     if weights == "packaged":
         adopt_weights(made, packaged_efficientnet_lite0(), f"weights of backbone {name!r}")
@@ -146,6 +152,21 @@ def _torchvision_network(
     published = weights if weights in known else None
     made: nn.Module = torchvision.models.get_model(model, weights=published, **arguments)
     return made
+
+
+def _refuse_unknown_transform(
+    name: str, model: str, arguments: Mapping[str, Any], weights: str
+) -> None:
+    """Refuse a file of weights that may need another normalisation: it does not say whether.
+
+    Raises:
+        ValueError: names the argument that does.
+    """
+    if model in TRANSFORMED and weights.endswith(ENDINGS) and "transform_input" not in arguments:
+        raise ValueError(
+            f"backbone {name!r}: the weights of {model} are a file: expected `transform_input` "
+            "among its arguments, true of weights that torchvision publishes, false of others"
+        )
 
 
 def _loaded_network(name: str, load: str, arguments: Mapping[str, Any]) -> nn.Module:
@@ -241,60 +262,75 @@ def _timm_name(key: str) -> str:
     return f"blocks.{stage}.{index}.{names[module]}.{tensor}"
 
 
-def _class_count(network: nn.Module, name: str, size: int) -> int:
-    """The number of classes of a network."""
+def _class_count(network: nn.Module, name: str, size: int, layers: Collection[str]) -> int:
+    """The number of classes of a network, from one forward pass.
+
+    Args:
+        network: in eval mode.
+        name: of the backbone, for messages.
+        size: side of its images, in pixels.
+        layers: that explainers read; its output is compared with theirs.
+    """
     if getattr(network, "num_classes", None) == 0:
         raise ValueError(
             f"backbone {name!r} has num_classes 0: expected a classifier, features have no class"
         )
+    outputs: dict[str, object] = {}
+
+    def keep(layer: str, output: object) -> None:
+        if layer in layers:
+            outputs[layer] = output
+
     try:
-        with torch.no_grad():
-            logits = network(torch.zeros(1, 3, size, size))
+        with torch.no_grad(), hooked(network, keep):
+            logits = network(blank((size, size)))
     except (AssertionError, RuntimeError, ValueError) as error:
         said = " ".join(str(error).split())
         raise ValueError(
             f"backbone {name!r} does not take images of {size} x {size} pixels ({said}): expected "
             "the size that it is made for"
         ) from error
+    if why := _why_no_logits(logits) or _why_features(network, logits, outputs):
+        raise ValueError(f"backbone {name!r} gives {why}")
+    return int(logits.shape[1])
+
+
+def _why_no_logits(logits: Any) -> str:
+    """What the output for one image is, and what is expected instead; empty of logits."""
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 1:
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(
-            f"backbone {name!r} gives {found} for one image: expected logits (1, classes)"
-        )
+        return f"{found} for one image: expected logits (1, classes)"
     if not bool(logits.isfinite().all()):
-        raise ValueError(
-            f"backbone {name!r} gives logits that are NaN or infinite for a black image: expected "
-            "finite ones, are its weights damaged?"
-        )
-    return logits.shape[1]
+        return "logits that are NaN or infinite: expected finite ones, are its weights damaged?"
+    if logits.shape[1] == 1:
+        return "one logit: expected one a class, at least two, whose softmax is a probability"
+    if bool((logits >= 0).all()) and abs(float(logits.sum()) - 1) < SUMS_TO_ONE:
+        return "probabilities, which sum to 1: expected logits, what its softmax is given"
+    return ""
 
 
-def _refuse_features(backbone: Backbone) -> None:
-    """Refuse a network whose output is one of its layers, averaged or taken at the first token.
+def _why_features(network: nn.Module, logits: Tensor, outputs: Mapping[str, object]) -> str:
+    """That the output (1, K) is one of its layers, averaged or taken at the first token, or empty.
 
     One that says how many classes it has may end so: SqueezeNet averages a map of each class.
-
-    Raises:
-        ValueError: it has no head.
     """
-    size = backbone.size
-    image = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
-    layers = {*backbone.taps, backbone.cam_layer}
-    with torch.no_grad(), backbone.tap([*layers]) as outputs:
-        logits = backbone.network((image - backbone.mean) / backbone.std)
-    if getattr(backbone.network, "num_classes", None) == logits.shape[1]:
-        return
+    said = getattr(network, "num_classes", None)
+    if said == logits.shape[1]:
+        return ""
     for layer, output in outputs.items():
         if not isinstance(output, Tensor) or output.ndim not in (3, 4):
             continue
-        grid = output.movedim(backbone.channel_axis, 1).flatten(2)
-        for pooled in (grid.mean(dim=2), grid[:, :, 0], grid.amax(dim=2)):
-            if pooled.shape == logits.shape and torch.allclose(pooled, logits, rtol=1e-3):
-                raise ValueError(
-                    f"backbone {backbone.name!r} gives what layer {layer!r} gives, pooled: "
-                    "expected a classifier, features have no class (one of class maps says so by "
-                    "its attribute num_classes)"
-                )
+        for axis in (1, -1):
+            grid = output.movedim(axis, 1).flatten(2)
+            for pooled in (grid.mean(dim=2), grid[:, :, 0], grid.amax(dim=2)):
+                if pooled.shape == logits.shape and torch.allclose(pooled, logits, rtol=1e-3):
+                    return (
+                        f"what layer {layer!r} gives, pooled: expected a classifier, features have "
+                        "no class (one of class maps says so by its attribute num_classes)"
+                    )
+    if isinstance(said, int):
+        return f"{logits.shape[1]} values for one image: expected its num_classes, {said}"
+    return ""
 
 
 def fold_batch_norms(network: nn.Module, size: int) -> nn.Module:

@@ -21,7 +21,10 @@ FOLLOWS = 0.9
 """The rank correlation of where the patch is and where a layer changes most, at least."""
 
 PREFIX = 64
-"""Tokens in front or behind that are no patches, at most."""
+"""Tokens in front that are no patches, at most."""
+
+BEHIND = 4
+"""Tokens behind that are no patches, at most."""
 
 SAME = 1e-3
 """Two outputs are the same if they differ by no more than this share of the largest value."""
@@ -39,6 +42,7 @@ class Meaning:
             axes the lower; 1 where it follows exactly.
         peak: how much more that place changes than the places do on average. A layer that mixes all
             places has about 1; one that is far above and does not follow has another order.
+        behind: tokens behind the patches that are none either; explainers expect none.
     """
 
     channel_axis: int
@@ -47,6 +51,7 @@ class Meaning:
     columns: int
     follows: float
     peak: float
+    behind: int = 0
 
     def describe(self) -> str:
         """What it is, for messages."""
@@ -54,7 +59,8 @@ class Meaning:
             axes = "(B, C, h, w)" if self.channel_axis == 1 else "(B, h, w, C)"
             return f"a grid {axes}"
         axes = "(B, N, D)" if self.channel_axis == -1 else "(B, D, N)"
-        return f"tokens {axes} with {self.prefix_tokens} in front that are no patches"
+        behind = f" and {self.behind} behind" if self.behind else ""
+        return f"tokens {axes} with {self.prefix_tokens} in front{behind} that are no patches"
 
 
 @dataclass
@@ -90,6 +96,8 @@ class Observed:
             return "what follows works in place and overwrites it"
         if len(self.shape) not in (3, 4):
             return f"it gives {self.shape} for one image, which has no places"
+        if not all(bool(answer.isfinite().all()) for answer in self.answers.values()):
+            return "it gives NaN or infinite values"
         if not self.batched:
             return f"it gives {self.shape} for one image, and the first axis is not the batch"
         if not any(bool(answer.any()) for answer in self.answers.values()):
@@ -97,7 +105,7 @@ class Observed:
         return ""
 
 
-def observe(
+def observe_modules(
     classify: Callable[[Tensor], Tensor], network: nn.Module, size: tuple[int, int]
 ) -> dict[str, Observed]:
     """Watch every module of a network while one image and a moving patch pass.
@@ -220,27 +228,36 @@ def readings_of(seen: Observed, size: tuple[int, int]) -> list[Meaning]:
         seen: of a module without a flaw.
         size: height and width of the image, in pixels.
     """
-    readings = [
-        (Meaning(axis, prefix, grid.shape[1], grid.shape[2], follows, peak_of(grid)), distance)
-        for axis, answer in seen.answers.items()
-        for prefix, grid in grids(answer, size)
-        for follows, distance in (followed(grid),)
-    ]
+    readings = []
+    for axis, answer in seen.answers.items():
+        for prefix, behind, grid in grids(answer, size):
+            follows, distance = followed(grid)
+            shape = grid.shape[1], grid.shape[2]
+            meaning = Meaning(axis, prefix, *shape, follows, peak_of(grid), behind)
+            unlikely = 0.5 / shape[1] if behind else 0.0  # it has to be nearer by half a place
+            readings.append((meaning, distance + unlikely))
     readings.sort(key=lambda own: (own[0].follows < FOLLOWS, own[1]))
     return [meaning for meaning, _ in readings]
 
 
-def grids(answer: Tensor, size: tuple[int, int]) -> Iterator[tuple[int | None, Tensor]]:
-    """The grids (positions, h, w) that an answer may be, each with its number of prefix tokens."""
+def grids(answer: Tensor, size: tuple[int, int]) -> Iterator[tuple[int | None, int, Tensor]]:
+    """The grids (positions, h, w) that an answer may be.
+
+    Each has the number of tokens in front and behind that are no patches. Read as if those behind
+    stood in front, every place would be shifted along its row.
+    """
     if answer.ndim == 3:
         if min(answer.shape[1:]) > 1:
-            yield None, answer
+            yield None, 0, answer
         return
     count = answer.shape[1]
-    for prefix in range(min(PREFIX, count - 1) + 1):
-        shape = places(count - prefix, size)
+    for others in range(min(PREFIX, count - 1) + 1):
+        shape = places(count - others, size)
         if shape is not None and min(shape) > 1:
-            yield prefix, answer[:, prefix:].unflatten(1, shape)
+            for behind in range(min(others, BEHIND) + 1):
+                first = others - behind
+                patches = answer[:, first : count - behind]
+                yield first, behind, patches.unflatten(1, shape)
 
 
 def places(count: int, size: tuple[int, int]) -> tuple[int, int] | None:
@@ -253,23 +270,22 @@ def places(count: int, size: tuple[int, int]) -> tuple[int, int] | None:
         size: height and width of the image.
     """
     height, width = size
-    rows = round(math.sqrt(count * height / width))
-    if rows < 1 or count % rows:
-        return None
-    columns = count // rows
-    padded = (
-        max(height / rows, width / columns),
-        min(
-            *(
-                side / (n - 1) if n > 1 else math.inf
-                for side, n in ((height, rows), (width, columns))
-            ),
-        ),
-    )
-    cut = max(height / (rows + 1), width / (columns + 1)), min(height / rows, width / columns)
-    if padded[0] < padded[1] or cut[0] < cut[1]:
-        return rows, columns
+    wanted = math.sqrt(count * height / width)
+    divisors = [rows for rows in range(1, count + 1) if count % rows == 0]
+    for rows in sorted(divisors, key=lambda own: abs(own - wanted)):
+        if tiles(height, width, rows, count // rows):
+            return rows, count // rows
     return None
+
+
+def tiles(height: int, width: int, rows: int, columns: int) -> bool:
+    """Whether rows and columns of square patches tile an image, padded or with a rest cut off."""
+    sides = [(height, rows), (width, columns)]
+    padded = max(side / n for side, n in sides)
+    least = min(side / (n - 1) if n > 1 else math.inf for side, n in sides)
+    cut = max(side / (n + 1) for side, n in sides)
+    most = min(side / n for side, n in sides)
+    return padded < least or cut < most
 
 
 def peak_of(grid: Tensor) -> float:
@@ -345,7 +361,9 @@ def probe_layers(
         shape of that for one image, and its readings, that which follows the image best in front.
     """
     means, deviations = (torch.tensor(values).view(1, 3, 1, 1) for values in (mean, std))
-    seen = observe(lambda pixels: network((pixels - means) / deviations), network, (size, size))
+    seen = observe_modules(
+        lambda pixels: network((pixels - means) / deviations), network, (size, size)
+    )
     return {
         name: (own.shape, readings_of(own, (size, size)))
         for name, own in seen.items()

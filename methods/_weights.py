@@ -24,6 +24,9 @@ NO_FILE = {
 }
 """How files begin that stand where a download should be, and what they are."""
 
+SAVED = (b"PK", b"\x80")
+"""How the files of torch.save begin: an archive, or in old ones a pickle."""
+
 DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.")
 """Names in torchvision's oldest DenseNet files; the modules are called norm1, not norm.1."""
 
@@ -59,6 +62,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     for beginning, what in NO_FILE.items():
         if start.startswith(beginning):
             raise ValueError(f"weights file {path} is {what}")
+    if path.suffix != ".safetensors" and start and not start.upper().startswith(SAVED):
+        raise ValueError(
+            f"weights file {path} begins with {start[:8]!r}: expected what torch.save writes"
+        )
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
@@ -120,9 +127,11 @@ def adopt_weights(
     start = whole[0] if whole else next(iter(starts), "")
     given = {n.removeprefix(start): t for n, t in state.items() if n.startswith(start)}
     chosen = len(whole) == 1 and (bool(start) or key is not None)
+    parts = {name.partition(".")[0] for name in own}
     for name in sorted(own.keys() | given.keys()):
-        if (name not in given and name.endswith(COUNTER)) or (chosen and name not in own):
-            continue
+        beside = chosen and name not in own and name.partition(".")[0] not in parts
+        if (name not in given and name.endswith(COUNTER)) or beside:
+            continue  # another set of the file, or what was trained with the network
         found = tuple(given[name].shape) if name in given else "missing"
         expected = own.get(name, "none")
         if found != expected:

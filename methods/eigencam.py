@@ -32,15 +32,12 @@ class EigenCAM(Explainer):
         with torch.no_grad(), self.backbone.tap([self._layer]) as outputs:
             self.backbone(images)
         features = self.backbone.grid(outputs[self._layer]).float()
-        if not bool(features.isfinite().all()):
-            raise ValueError(
-                f"layer {self._layer!r} of {self.backbone.name!r} gives NaN or infinite values: "
-                "expected finite ones, which have axes"
-            )
+        finite = features.isfinite().flatten(1).all(dim=1)[:, None, None]
+        features = torch.where(finite[..., None], features, 0.0)  # which has axes
         pixels = features.flatten(2).transpose(1, 2)
         centred = pixels - pixels.mean(dim=1, keepdim=True)
         axes = torch.linalg.svd(centred, full_matrices=False).Vh[:, :1]
         projection = (centred * axes).sum(dim=2).unflatten(1, features.shape[2:])
         flipped = projection.amax(dim=(1, 2)) < -projection.amin(dim=(1, 2))
         signed = torch.where(flipped[:, None, None], -projection, projection)
-        return normalise(signed.relu())
+        return normalise(signed.relu()).where(finite, torch.nan)

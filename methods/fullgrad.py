@@ -50,6 +50,7 @@ class FullGrad(Explainer):
 
         def keep(module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
             own = output if output.requires_grad else output.detach().requires_grad_()
+            own = own.expand(len(images), *own.shape[1:])  # one for all, of what is no image
             ran.append((module, own))
             return own.clone()  # what follows may work in place
 

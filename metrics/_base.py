@@ -1,6 +1,7 @@
 """What every metric promises: pure functions, one value an image, no backbone in sight."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -97,3 +98,18 @@ class Reading(Metric):
             maps: of the images.
             objects: (B, H, W), bool, where the object of each image is.
         """
+
+
+def check_levels(name: str, levels: Sequence[float]) -> tuple[float, ...]:
+    """The levels of a metric, per cent of the pixels, if they can be that.
+
+    Raises:
+        ValueError: none, one outside of [0, 100] or one twice; calls them `name`.
+    """
+    outside = [v for v in levels if not isinstance(v, int | float) or not 0 <= v <= 100]
+    if outside or not levels or len(set(levels)) < len(levels):
+        raise ValueError(
+            f"{name} is {list(levels)}: expected per cent of the pixels, each from 0 to 100 and "
+            "once, at least one"
+        )
+    return tuple(levels)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from metrics._base import Measure, Perturbation, Values
+from metrics._base import Measure, Perturbation, Values, check_levels
 from metrics._maps import Maps
 
 KEPT = (100.0, 50.0, 15.0)
@@ -20,6 +20,9 @@ class Confidence(Perturbation):
 
     Args:
         kept: levels, per cent of the pixels kept.
+
+    Raises:
+        ValueError: levels that are no per cent.
     """
 
     measures = (
@@ -54,7 +57,7 @@ class Confidence(Perturbation):
     in_reference = True
 
     def __init__(self, kept: Sequence[float] = KEPT) -> None:
-        self._kept = tuple(kept)
+        self._kept = check_levels("kept", kept)
 
     @property
     def versions(self) -> int:

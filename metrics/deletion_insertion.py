@@ -47,7 +47,7 @@ class DeletionInsertion(Perturbation):
         steps: of equal numbers of pixels.
 
     Raises:
-        ValueError: an unknown baseline, none, or no step.
+        ValueError: an unknown baseline, one twice, none, or no step.
     """
 
     measures = tuple(
@@ -67,6 +67,11 @@ class DeletionInsertion(Perturbation):
                 raise ValueError(
                     f"unknown baseline {baseline!r} of deletion_insertion: expected one of "
                     f"{', '.join(BASELINES)}"
+                )
+        for chosen in (deletion, insertion):
+            if len(set(chosen)) < len(chosen):
+                raise ValueError(
+                    f"baselines of deletion_insertion are {', '.join(chosen)}: expected each once"
                 )
         if not (deletion or insertion) or steps < 1:
             raise ValueError(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metrics._base import Measure, Perturbation, Values
+from metrics._base import Measure, Perturbation, Values, check_levels
 from metrics._maps import Maps
 from metrics.imputation import impute
 
@@ -32,6 +32,9 @@ class ROAD(Perturbation):
         removed: levels, per cent of the pixels removed.
         noise: standard deviation of the noise.
         empty: what an image is before the noise when all its pixels are removed.
+
+    Raises:
+        ValueError: levels that are no per cent.
     """
 
     measures = (
@@ -77,7 +80,7 @@ class ROAD(Perturbation):
     def __init__(
         self, removed: Sequence[float] = REMOVED, noise: Colour = 0.01, empty: Colour = 0.5
     ) -> None:
-        self._removed = tuple(removed)
+        self._removed = check_levels("removed", removed)
         self._noise = np.broadcast_to(np.asarray(noise, np.float32), 3)[:, None]
         self._empty = torch.broadcast_to(torch.as_tensor(empty, dtype=torch.float32), (3,))
 

@@ -36,7 +36,8 @@ def main(out: Path) -> None:
     work.forget()
     for name, explainer in (("ttame", trained), ("gradcam", GradCAM(backbone))):
         work = Unfinished("explain", Key(name, ""))
-        pieces = explaining.explain(explainer, split, work, batch_size=4, count_nan=False)
+        targets = explaining.predict(backbone, split, 4)
+        pieces = explaining.explain(explainer, split, targets, work, batch_size=4, count_nan=False)
         assert explaining.cost_of(explainer, pieces)["images_forward"] == 1
         maps[name] = explaining.joined_maps(pieces)
         work.forget()
@@ -47,7 +48,7 @@ def main(out: Path) -> None:
     work.forget()
     if processes.first():
         state = trained.attention.state_dict()
-        counts = torch.tensor(training.class_counts(trained))
+        counts = torch.tensor(trained.origin()["class_counts"])
         save_file({**state, "class_counts": counts}, out / "state.safetensors")
         curve.to_csv(out / "curve.csv")
         np.savez(out / "maps.npz", **maps)

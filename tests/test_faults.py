@@ -111,7 +111,9 @@ def test_3_explained_and_scored_images_are_the_same_pixels(
 
     split, explainer = make_split("evaluation", 5), Watching(cnn)
     work = Unfinished("explain", Key("", ""))
-    pieces = explaining.explain(explainer, split, work, batch_size=2, count_nan=False)
+    targets = explaining.predict(cnn, split, 2)
+    seen["explained"].clear()
+    pieces = explaining.explain(explainer, split, targets, work, batch_size=2, count_nan=False)
     view = scoring.View("corrected", [Scored()], explaining.joined_maps(pieces))
     scored(view, cnn, split, [0] * 5, 3)
     assert sum(map(len, seen["scored"])) == 5

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 import yaml
 from numpy.typing import NDArray
 
@@ -225,12 +224,11 @@ def explain(
         network = build_backbone(cell.backbone, device=device(), **project.spec(cell.backbone))
         name = cell.load or cell.explainer
         broken = look_at_promises(project, cell, split)
-        batches = map(split.images, split.batches(params.explain.batch_size))
-        targets = torch.cat([network.predict(images.to(network.device)) for images in batches])
+        targets = explaining.predict(network, split, params.explain.batch_size)
         explainer = explaining.assemble(name, network, cell.settings_in(params.mode), state)
         work = Unfinished(f"compare {cell.backbone}/{path.stem}", made.key)
         how = project.explain_settings(cell) | {"count_unseen": False}
-        pieces = explaining.explain(explainer, split, work, targets=targets, **how)
+        pieces = explaining.explain(explainer, split, targets, work, **how)
         seconds = sum(float(piece["seconds"]) for piece in pieces) / len(split)
         results.write_array(path, explaining.joined_maps(pieces))
         cost = explaining.cost_of(explainer, pieces[:1])

@@ -133,7 +133,8 @@ def score_anew(
     works.append(work)
     settings = cell.settings_in(params.mode)
     explainer = explaining.assemble(cell.load or cell.explainer, network, settings)
-    pieces = explaining.explain(explainer, split, work, **project.explain_settings(cell))
+    targets = explaining.predict(network, split, params.explain.batch_size)
+    pieces = explaining.explain(explainer, split, targets, work, **project.explain_settings(cell))
     maps = explaining.joined_maps(pieces)
     suite = {METRIC: (params.evaluate.metrics[METRIC].settings, n)}
     views = scoring.views_of(suite, params.mode, network, maps, trained=False)

@@ -118,7 +118,8 @@ def choose(
             that timm knows, and layers of the shape of one that follows, need not follow.
         probed: see methods.probe_layers.
     """
-    follow = {n: own[0] for n, (_, own) in probed.items() if own and own[0].follows >= FOLLOWS}
+    best = {name: own[0] for name, (_, own) in probed.items() if own and not own[0].behind}
+    follow = {name: own for name, own in best.items() if own.follows >= FOLLOWS}
     if not follow:
         return None
     stages = [s["module"] for s in getattr(network, "feature_info", None) or []]
@@ -132,7 +133,7 @@ def choose(
         if (name in stages[-1:] or shape in shapes)
         and not isinstance(network.get_submodule(name), NOTHING)
         for meaning in own
-        if (meaning.channel_axis, meaning.prefix_tokens) == layout
+        if (meaning.channel_axis, meaning.prefix_tokens, meaning.behind) == (*layout, 0)
         and (name in follow or meaning.peak < MIXED)
     }
     sizes = sorted({meaning.rows for meaning in likely.values()})[:TAPS]

@@ -6,7 +6,7 @@ and nowhere else.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
@@ -241,14 +241,14 @@ class Project:
             (path, results.curve_path(cell.backbone, cell.explainer)),
         )
 
-    def provenance(self, cell: Cell, class_counts: list[int] | None) -> dict[str, str]:
-        """What is written into a trained state: commit, versions, and images of each class.
+    def provenance(self, cell: Cell, origin: Mapping[str, Any]) -> dict[str, str]:
+        """What is written into a trained state: commit, versions, and what it says of itself.
 
         In one entry, since safetensors writes several in an order that changes.
         """
         versions = versions_of(["benchmark.engine.training", self.module_of(cell), NETWORKS])
-        entry = {"commit": current_commit(), "versions": versions, "class_counts": class_counts}
-        return {PROVENANCE: json.dumps(entry)}
+        entry = {"commit": current_commit(), "versions": versions}
+        return {PROVENANCE: json.dumps(entry | dict(origin))}
 
     def images_of(self, cell: Cell, metric: str | None = None) -> int:
         """How many images a cell explains, or a metric scores of them: the first in their order."""

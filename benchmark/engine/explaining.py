@@ -1,5 +1,6 @@
 """Run an explainer over images, and count what that takes."""
 
+import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ def assemble(
 ) -> Explainer:
     """An explainer on a backbone, with its trained state if it has one.
 
+    Somebody's own gets a copy of the backbone, which it may alter.
+
     Args:
         name: of methods/, or package.module:Class.
         backbone: that it explains.
@@ -30,10 +33,17 @@ def assemble(
     Raises:
         ValueError: an unknown explainer or setting, a state that does not fit.
     """
-    explainer = methods.build(methods.load(name), backbone, settings)
+    own = copy.deepcopy(backbone) if ":" in name else backbone
+    explainer = methods.build(methods.load(name), own, settings)
     if isinstance(explainer, TrainableExplainer) and state is not None:
         explainer.load_state(state)
     return explainer
+
+
+def predict(backbone: Backbone, split: Split, batch_size: int) -> torch.Tensor:
+    """The class (N,) that a backbone names for each image, before an explainer has seen it."""
+    batches = map(split.images, split.batches(batch_size))
+    return torch.cat([backbone.predict(images.to(backbone.device)) for images in batches])
 
 
 class Keeping(Protocol):
@@ -48,13 +58,13 @@ class Keeping(Protocol):
 def explain(
     explainer: Explainer,
     split: Split,
+    targets: torch.Tensor,
     work: Keeping,
     *,
     batch_size: int,
     count_nan: bool,
     count_unseen: bool = False,
     precision: Precision = "float32",
-    targets: torch.Tensor | None = None,
     name: str = "maps",
 ) -> list[dict[str, Any]]:
     """Explain every image of a split, from where `work` left off.
@@ -62,12 +72,12 @@ def explain(
     Args:
         explainer: the explainer.
         split: the images.
+        targets: (N,), the explained classes, see `predict`.
         work: where finished batches are kept.
         batch_size: images at a time.
         count_nan: see `explain_batch`.
         count_unseen: see there.
         precision: see `explain_batch`.
-        targets: (N,), the explained classes; the backbone's predictions if None.
         name: of the pieces.
 
     Returns:
@@ -78,7 +88,7 @@ def explain(
         return explain_batch(
             explainer,
             split.images(batch),
-            None if targets is None else targets[batch],
+            targets[batch],
             count_nan=count_nan,
             count_unseen=count_unseen,
             precision=precision,

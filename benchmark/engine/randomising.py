@@ -28,7 +28,11 @@ WINDOW = 7
 
 
 def randomised(backbone: Backbone, percent: float, seed: int) -> Backbone:
-    """A copy of a backbone whose topmost layers have shuffled weights, see `shuffle`."""
+    """A copy of a backbone whose topmost layers have shuffled weights, see `shuffle`.
+
+    Which layers can be read is asked of the trained network.
+    """
+    backbone.observe()
     copied = copy.deepcopy(backbone)
     shuffle(copied.network, percent, seed)
     return copied

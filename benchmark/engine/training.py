@@ -121,9 +121,9 @@ def fit(
     optimiser = build_optimiser(explainer.attention, recipe)
     schedule = build_schedule(optimiser, recipe, total)
     scaler = build_scaler(explainer, recipe)
-    parts = {"attention": explainer.attention, "optimiser": optimiser}
+    parts = {"explainer": explainer, "optimiser": optimiser}
     parts |= {"schedule": schedule, "scaler": scaler}
-    rows = resume(work, explainer, parts) or [untrained(explainer, validation)]
+    rows = resume(work, parts) or [untrained(explainer, validation)]
     done, saved, pending = int(rows[-1]["step"]), time.monotonic(), list[dict[str, Tensor]]()
     silent = None if parallel.index() == 0 else True
     with tqdm(total=total, initial=done, desc=label, unit="step", disable=silent) as progress:
@@ -143,7 +143,7 @@ def fit(
             rows.append(row)
             progress.set_postfix(loss=f"{row['loss']:.3f}")
             if parallel.index() == 0 and time.monotonic() - saved >= CHECKPOINT_SECONDS:
-                save(work, explainer, parts, rows)
+                save(work, parts, rows)
                 saved = time.monotonic()
     return pd.DataFrame(rows)
 
@@ -290,7 +290,7 @@ def step(
 
 def validation_drop(explainer: TrainableExplainer, split: Split, batch_size: int = 32) -> float:
     """Mean Average Drop at 100 % of the pixels over a split, in per cent; of all its classes."""
-    explainer.allows_unseen = True
+    allowed, explainer.allows_unseen = explainer.allows_unseen, True
     metric = Confidence(kept=[FULL])
     backbone = explainer.backbone
     drops = []
@@ -302,6 +302,7 @@ def validation_drop(explainer: TrainableExplainer, split: Split, batch_size: int
         masked = metric.perturb(images, maps)
         after = backbone.probabilities(masked[:, 0])
         drops.append(metric.judge(before, after[:, None], targets)[0].per_image.cpu())
+    explainer.allows_unseen = allowed
     return float(torch.cat(parallel.collected(drops)).mean())
 
 
@@ -380,33 +381,19 @@ def rates_of(recipe: Recipe, steps: int) -> list[float]:
     return rates
 
 
-def resume(
-    work: Keeping, explainer: TrainableExplainer, parts: dict[str, Any]
-) -> list[dict[str, Any]]:
-    """Restore `parts` and the class counts from a checkpoint; the rows of the curve, if any."""
+def resume(work: Keeping, parts: dict[str, Any]) -> list[dict[str, Any]]:
+    """Restore `parts` from a checkpoint; the rows of the curve, if any."""
     if not work.path(CHECKPOINT).exists():
         return []
     saved = torch.load(work.path(CHECKPOINT), weights_only=True)
     for name, part in parts.items():
         part.load_state_dict(saved[name])
-    counts: Tensor | None = saved["class_counts"]
-    explainer.class_counts = None if counts is None else counts.to(explainer.backbone.device)
     rows: list[dict[str, Any]] = saved["rows"]
     return rows
 
 
-def save(
-    work: Keeping,
-    explainer: TrainableExplainer,
-    parts: dict[str, Any],
-    rows: list[dict[str, Any]],
-) -> None:
+def save(work: Keeping, parts: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     """Write a checkpoint."""
     states = {name: part.state_dict() for name, part in parts.items()}
     with work.replacing(CHECKPOINT) as beside:
-        torch.save(states | {"rows": rows, "class_counts": explainer.class_counts}, beside)
-
-
-def class_counts(explainer: TrainableExplainer) -> list[int] | None:
-    """How many training images of each class it saw, to be written into its state."""
-    return None if explainer.class_counts is None else explainer.class_counts.tolist()
+        torch.save(states | {"rows": rows}, beside)

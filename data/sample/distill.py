@@ -86,7 +86,8 @@ def main(params: Params) -> None:
     made = {name: spec[name] for name in ("source", "model", "arguments")}
     network = build_network(settings.student, weights="none", **made)
     seen = {name: value for name, value in spec.items() if name not in (*made, "weights")}
-    student = wrap_network(network, name=settings.student, **seen)
+    hinted = seen | {"trusted": tuple(settings.hints.values())}  # random weights mix places
+    student = wrap_network(network, name=settings.student, **hinted)
     curve = fit(student, pool, settings, params.seed, work)
     half = {name: tensor.half() for name, tensor in network.state_dict().items()}
     network.load_state_dict(half)
@@ -200,6 +201,8 @@ def fit(
 
     A share of the patches is dropped, which is faster and regularises; it falls to none at last.
     """
+    for layer in settings.hints.values():
+        student.use(layer)  # before patches are dropped
     images = pool["images"]
     network, prefix = student.network.train().requires_grad_(True), student.prefix_tokens or 0
     hints = Hints(student, settings, pool)

@@ -156,6 +156,16 @@ def test_eigencam_is_the_librarys_up_to_its_sign(
         assert torch.allclose(own, normalise(signed.relu()[None])[0], atol=1e-4)
 
 
+def test_eigencam_of_features_that_are_not_finite_is_nan(channels: Backbone) -> None:
+    """Of that image alone: the maps of the others are as they would be without it."""
+    images = torch.rand(2, 3, *[channels.size] * 2, generator=torch.Generator().manual_seed(0))
+    alone = EigenCAM(channels)(images[1:], torch.tensor([0]))
+    images[0, 0, 0, 0] = torch.nan
+    maps = EigenCAM(channels)(images, torch.tensor([0, 0]))
+    assert bool(maps[0].isnan().all())
+    assert torch.allclose(maps[1:], alone, atol=1e-6)
+
+
 def test_eigencam_of_one_varying_channel_is_that_channel(channels: Backbone) -> None:
     images = torch.zeros(1, 3, 4, 4)
     images[0, 1, 2, 3] = 0.7
@@ -447,6 +457,32 @@ def test_fullgrad_takes_a_bias_beside_the_image(pixels: Tensor) -> None:
     for module in (network.conv, network.code):
         expected += of_channels(grids[0].grad * module.bias[:, None, None], size)
     assert torch.allclose(FullGrad(backbone)(pixels, TARGETS % 3), normalise(expected), atol=1e-5)
+
+
+class Constant(nn.Module):
+    """Adds what a convolution makes of a constant, once for all images of a batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.beside = nn.Conv2d(3, 4, 4, 4), nn.Conv2d(1, 4, 1)
+        self.head = nn.Linear(4, 3)
+        self.register_buffer("places", torch.arange(64.0).view(1, 1, 8, 8) / 64)
+
+    def forward(self, images: Tensor) -> Tensor:
+        grid = self.conv(images) * self.beside(self.places).sigmoid()
+        logits: Tensor = self.head(grid.square().mean(dim=(2, 3)))
+        return logits
+
+
+def test_fullgrad_of_a_bias_for_all_images_does_not_depend_on_the_batch(pixels: Tensor) -> None:
+    torch.manual_seed(0)
+    fullgrad = FullGrad(wrapped(Constant()))
+    together = fullgrad(pixels, TARGETS % 3)
+    alone = [
+        fullgrad(image[None], target[None] % 3)
+        for image, target in zip(pixels, TARGETS, strict=True)
+    ]
+    assert torch.allclose(together, torch.cat(alone), atol=1e-6)
 
 
 def test_fullgrad_needs_a_bias(channels: Backbone) -> None:

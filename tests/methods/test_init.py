@@ -28,7 +28,7 @@ def test_dotted_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "somebody.py").write_text(
         "from methods import Explainer\n"
         "class Mine(Explainer):\n"
-        "    label, paper = 'Mine', 'unpublished'\n"
+        "    label, paper, cost = 'Mine', 'unpublished', 'none'\n"
         "    def __call__(self, images, targets):\n"
         "        return images.mean(dim=1)\n"
     )
@@ -40,7 +40,7 @@ def test_dotted_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 HEAD = "import numpy as np, torch\nfrom methods import Explainer\nclass Mine(Explainer):\n"
-LABEL = "    label, paper = 'Mine', 'unpublished'\n"
+LABEL = "    label, paper, cost = 'Mine', 'unpublished', 'none'\n"
 CALL = "    def __call__(self, images, targets):\n"
 MEAN = "        return images.mean(dim=1)\n"
 INIT = "    def __init__(self, backbone, {}):\n        super().__init__(backbone)\n"
@@ -68,6 +68,18 @@ def write_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
             LABEL + INIT.format("steps=3, size=1") + CALL + MEAN,
             r"class Mine \(somebody.py:3\) takes steps, size by position: .* before steps",
         ),
+        (
+            "    label = 'Mine'\n" + CALL + MEAN,
+            r"class Mine \(somebody.py:3\) has no cost: expected such as '1 forward'",
+        ),
+        (
+            LABEL + "    families = {'rnn', 'cnn'}\n" + CALL + MEAN,
+            r"class Mine \(somebody.py:3\) has families .*rnn.*: expected of cnn, transformer",
+        ),
+        (
+            LABEL + INIT.format("steps=3, /") + CALL + MEAN,
+            r"class Mine \(somebody.py:3\) takes steps by position",
+        ),
         ("    label = nowhere\n", r"'somebody:Mine': NameError: name 'nowhere' is not defined"),
         ("    label = \n", r"'somebody:Mine': SyntaxError: invalid syntax \(somebody.py, line 4\)"),
     ],
@@ -88,7 +100,11 @@ def test_an_incomplete_class_is_refused_with_its_place(
         ),
         (
             INIT.format("*, steps") + CALL + MEAN,
-            r"explainer Mine failed at .*: TypeError: .* keyword-only argument: 'steps'",
+            r"explainer Mine \(somebody.py:3\) failed: TypeError: .* keyword-only .*: 'steps'",
+        ),
+        (
+            "    def __init__(self, backbone):\n        self.network = backbone\n" + CALL + MEAN,
+            r"class Mine \(somebody.py:3\) does not hold its backbone: expected `super",
         ),
         (
             CALL + "        return self.missing\n",

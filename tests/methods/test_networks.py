@@ -1,5 +1,6 @@
 """Networks: packaged weights, folded batch norms, and the torchvision networks of the paper."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +258,60 @@ def test_features_are_no_class_scores(pool: str) -> None:
         wrap_network(counted, **seen, **IMAGENET)
     counted.num_classes = 7  # type: ignore[assignment]
     assert wrap_network(counted, **seen, **IMAGENET).classes == 7
+
+
+class Ending(nn.Module):
+    """A layer, and what `end` makes of its averages."""
+
+    def __init__(self, end: Callable[[Tensor], Any], classes: int = 4) -> None:
+        super().__init__()
+        self.layer, self.head, self.end = nn.Conv2d(3, 7, 4, 4), nn.Linear(7, classes), end
+
+    def forward(self, images: Tensor) -> Any:
+        return self.end(self.head(self.layer(images).mean(dim=(2, 3))))
+
+
+@pytest.mark.parametrize(
+    ("end", "classes", "declared", "message"),
+    [
+        (lambda x: x.softmax(dim=1), 4, None, "gives probabilities, .* expected logits"),
+        (lambda x: x, 1, None, "gives one logit: expected one a class, at least two"),
+        (lambda x: x, 4, 5, "gives 4 values for one image: expected its num_classes, 5"),
+        (lambda x: (x, x), 4, None, r"gives tuple for one image: expected logits \(1, classes\)"),
+        (lambda x: x[:, :, None], 4, None, r"gives \(1, 4, 1\) for one image"),
+    ],
+    ids=["probabilities", "one logit", "other classes", "a tuple", "axes"],
+)
+def test_what_are_no_logits(
+    end: Callable[[Tensor], Any], classes: int, declared: int | None, message: str
+) -> None:
+    seen: dict[str, Any] = {"name": "net", "size": 32, "taps": ["layer"], "cam_layer": "layer"}
+    made = Ending(end, classes)
+    if declared is not None:
+        made.num_classes = declared  # type: ignore[assignment]
+    with pytest.raises(ValueError, match=f"^backbone 'net' {message}"):
+        wrap_network(made, **seen, **IMAGENET)
+    assert wrap_network(Ending(lambda x: x), **seen, **IMAGENET).classes == 4
+    assert wrap_network(Ending(lambda x: x.log_softmax(dim=1)), **seen, **IMAGENET).classes == 4
+
+
+@pytest.mark.parametrize("model", ["googlenet", "inception_v3"])
+def test_a_file_of_weights_does_not_say_how_images_were_normalised(
+    model: str, tmp_path: Path
+) -> None:
+    """Those that torchvision publishes need `transform_input`, those of others do not."""
+    import torchvision.models
+
+    path, plain = tmp_path / "own.pth", {"init_weights": False}
+    torch.save(torchvision.models.get_model(model, weights=None, **plain).state_dict(), path)
+    spec: dict[str, Any] = {"source": "torchvision", "model": model}
+    with pytest.raises(ValueError, match="expected `transform_input` among its arguments, true"):
+        build_network("net", **spec, weights=str(path), arguments=plain)
+    for said in (True, False):
+        arguments = plain | {"transform_input": said}
+        made = build_network("net", **spec, weights=str(path), arguments=arguments)
+        assert made.transform_input is said
+    assert build_network("net", **spec, weights="none", arguments=plain)
 
 
 def test_squeezenet_averages_class_maps() -> None:

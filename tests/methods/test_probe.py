@@ -1,5 +1,7 @@
 """What a layer means is probed: it is right, or refused in one line that names another."""
 
+import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +13,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 import methods
-from methods import Backbone, Meaning
+from methods import Backbone, Meaning, wrap_network
 from methods._probe import POSITIONS, blank, patches, places
 
 MEAN, STD = [0.5, 0.5, 0.5], [0.5, 0.5, 0.5]
@@ -141,6 +143,79 @@ def test_a_layer_that_means_something_else_is_refused(
             methods.build(methods.load(name), network, settings if name == "ttame" else {})
 
 
+@pytest.mark.parametrize(("front", "behind"), [(0, 1), (0, 3), (1, 1), (4, 2)])
+@pytest.mark.parametrize("size", [(4, 4), (7, 7)])
+def test_tokens_behind_the_patches_are_seen(front: int, behind: int, size: tuple[int, int]) -> None:
+    """Read as if they stood in front, every place would be shifted along its row."""
+    side, count = size[0], math.prod(size)
+
+    def surrounded(x: Tensor) -> Tensor:
+        return torch.cat(
+            [x.new_zeros(len(x), front, 3), tokens(x), x.new_ones(len(x), behind, 3)], 1
+        )
+
+    def back(x: Tensor) -> Tensor:
+        return x[:, front : front + count].transpose(1, 2).unflatten(2, size)
+
+    made = Then(surrounded, back)
+    made.pool = nn.AvgPool2d(8)
+    network = backbone(made, "layer", size=8 * side, prefix_tokens=front + behind)
+    found = rf"gives tokens \(B, N, D\) with {front} in front and {behind} behind that are no"
+    with pytest.raises(ValueError, match=found):
+        network.use("layer")
+    alone = Then(lambda x: torch.cat([x.new_zeros(len(x), front, 3), tokens(x)], 1), back)
+    network = backbone(alone, "layer", size=8 * side, prefix_tokens=front)
+    assert network.use("layer") == Meaning(-1, front, *size, 1.0, pytest.approx(count, rel=0.9))
+
+
+def test_a_layer_that_is_not_finite_is_named_as_such() -> None:
+    network = backbone(Then(lambda x: x.log() - x.log() * torch.inf, torch.nan_to_num), "layer")
+    with pytest.raises(ValueError, match=r"cannot read layer 'layer': it gives NaN or infinite"):
+        network.use("layer")
+
+
+def test_reading_and_changing_a_layer_ask_what_it_means() -> None:
+    """Whoever forgets to ask in the constructor is refused all the same."""
+    network = backbone(Then(lambda x: 1 * x, lambda x: x.relu_()), "layer")
+    image = torch.rand(1, 3, TINY, TINY)
+    with pytest.raises(ValueError, match="overwrites it"), network.tap(["pool", "layer"]):
+        network(image)
+    with pytest.raises(ValueError, match="overwrites it"), network.changed("layer", torch.relu):
+        network(image)
+    with network.tap(["pool"]) as outputs:
+        network(image)
+    assert outputs["pool"].shape == (1, 3, 4, 4)
+    assert not any(m._forward_hooks for m in network.network.modules())
+
+
+def test_half_precision_around_it_does_not_matter() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        half = tiny_vit().use("blocks.2.norm1")
+    assert half == tiny_vit().use("blocks.2.norm1")
+
+
+def test_a_copy_that_is_altered_keeps_what_was_seen() -> None:
+    network = backbone(Then(lambda x: 1 * x, lambda x: x), "layer")
+    network.observe()
+    copied = copy.deepcopy(network)
+    copied.network.layer.forward = lambda x: x.flip(3)  # type: ignore[assignment, union-attr]
+    assert copied.use("layer") == network.use("layer")
+
+
+def test_building_and_probing_take_twenty_passes_of_one_image() -> None:
+    """And a second time none, see `methods.Probed`."""
+    made, passed = vit(), list[int]()
+    made.register_forward_pre_hook(lambda _m, inputs: passed.append(len(inputs[0])))
+    seen: dict[str, Any] = {"taps": ["blocks.1.norm1"], "cam_layer": "blocks.1.norm1"}
+    spec = {"name": "net", "mean": MEAN, "std": STD, "size": TINY, "prefix_tokens": 1}
+    network = wrap_network(made, **seen, **spec)  # type: ignore[arg-type]
+    methods.build(methods.load("ttame"), network, {})
+    assert network.has_class_token()
+    channels = 1  # not of the probe: T-TAME asks for the number of channels
+    assert sum(passed) == 1 + (1 + 1 + POSITIONS**2) + 1 + channels
+    assert sum(passed) - channels <= 20
+
+
 def test_a_layer_that_fails_the_place_alone_can_be_trusted() -> None:
     network = Then(lambda x: x.flip(3), lambda x: x)
     found = backbone(network, "layer", trusted=["layer"]).use("layer")
@@ -241,6 +316,10 @@ def test_a_head_of_zeros_reads_the_class_token() -> None:
         (6, (32, 32), None),
         (197, (224, 224), None),
         (144, (224, 224), (12, 12)),
+        (96, (33, 512), (3, 32)),  # narrow images: the ratio of the sides says less
+        (64, (47, 512), (2, 32)),
+        (32, (512, 31), (32, 1)),
+        (64, (512, 31), (32, 2)),
     ],
 )
 def test_rows_and_columns_of_patches(

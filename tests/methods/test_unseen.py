@@ -70,6 +70,41 @@ def test_counts_come_with_the_state(cnn: Backbone, tmp_path: Path) -> None:
         assert explainer.class_counts is None
 
 
+def test_a_state_says_what_it_is_of(cnn: Backbone, pixels: Tensor, tmp_path: Path) -> None:
+    """TAME and T-TAME have the same tensors, and so have two trainings of a network."""
+    trained = TTAME(cnn)
+    trained.losses(pixels, LABELS)
+    origin = trained.origin()
+    assert origin == {
+        "explainer": "TTAME",
+        "backbone": cnn.digest,
+        "class_counts": [0, 2, 0, 0, 1],
+    }
+    path = write_state(tmp_path / "a", trained, origin)
+    TTAME(cnn).load_state(path)
+    with pytest.raises(ValueError, match=r"is of explainer TTAME: expected TAME, on 'tiny_cnn'"):
+        TAME(cnn).load_state(path)
+    with torch.no_grad():
+        next(cnn.network.parameters()).add_(1)
+    other = Backbone(
+        cnn.network, name="other", mean=[0.5] * 3, std=[0.5] * 3, size=cnn.size, classes=5,
+        taps=cnn.taps, cam_layer=cnn.cam_layer,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=rf"backbone {cnn.digest[:24]}: expected .* on 'other'"):
+        TTAME(other).load_state(path)
+
+
+def test_training_goes_on_from_what_it_says(cnn: Backbone, pixels: Tensor) -> None:
+    trained, resumed = TTAME(cnn), TTAME(cnn, seed=1)
+    resumed.load_state_dict(trained.state_dict())
+    assert resumed.class_counts is None
+    trained.losses(pixels, LABELS)
+    resumed.load_state_dict(trained.state_dict())
+    assert resumed.origin() == trained.origin()
+    tensors = (e.attention.state_dict().values() for e in (trained, resumed))
+    assert all(map(torch.equal, *tensors))
+
+
 def test_counts_of_another_network_are_refused(cnn: Backbone, tmp_path: Path) -> None:
     path = write_state(tmp_path / "a", TTAME(cnn), {"class_counts": [1, 2]})
     with pytest.raises(ValueError, match="counts the images of 2 classes: expected the 5 of"):

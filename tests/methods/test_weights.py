@@ -85,6 +85,7 @@ def test_of_two_sets_one_is_chosen(tmp_path: Path) -> None:
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "is a Git LFS pointer"),
         (b"", "cannot read the weights file"),
         (b"not a checkpoint at all, but longer than thirty-two bytes", "weights file"),
+        (b"404: Not Found", "weights file"),
     ],
 )
 @pytest.mark.parametrize("ending", ["safetensors", "pth"])
@@ -96,6 +97,31 @@ def test_a_file_that_is_no_checkpoint(
     with pytest.raises(ValueError, match=f"backbone 'net': .*{message}") as refused:
         load_weights(network(), path, "net")
     assert "\n" not in str(refused.value)
+
+
+def test_a_text_is_told_from_a_file_that_could_run_code(tmp_path: Path) -> None:
+    (tmp_path / "weights.pth").write_text("404: Not Found")
+    with pytest.raises(ValueError, match=r"begins with b'404: not': expected what torch.save wri"):
+        load_weights(network(), tmp_path / "weights.pth", "net")
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_both_formats_of_torch_are_read(old: bool, tmp_path: Path) -> None:
+    path, made = tmp_path / "weights.pt", network(2)
+    torch.save(network(1).state_dict(), path, _use_new_zipfile_serialization=not old)
+    load_weights(made, path, "net")
+    assert same(made, network(1))
+
+
+def test_weights_of_a_larger_network_are_refused(tmp_path: Path) -> None:
+    """All that the network has is there, and more of the same; what stands beside it may."""
+    state = network(1).state_dict()
+    deeper = below("module.")(state | {"1.extra.weight": torch.ones(2)})
+    with pytest.raises(ValueError, match=r"do not fit: 1.extra.weight is \(2,\), expected none"):
+        adopt_weights(network(), deeper, "own")
+    made = network(2)
+    adopt_weights(made, below("module.")(state | {"loss.weight": torch.ones(2)}), "own")
+    assert same(made, network(1))
 
 
 class Harmful:

@@ -1,6 +1,7 @@
 """What every metric promises, found by name: measures, bounds, exact repetition."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -32,6 +33,19 @@ def test_unknown_metric_and_setting() -> None:
         metrics.build("rode", {})
     with pytest.raises(ValueError, match=r"unknown setting 'sigma' of metric 'road'.*removed"):
         metrics.build("road", {"sigma": 1})
+
+
+@pytest.mark.parametrize(("metric", "setting"), [("road", "removed"), ("confidence", "kept")])
+@pytest.mark.parametrize("levels", [[], [-1], [50, 101], [20, 20.0], [float("nan")], ["all"]])
+def test_levels_are_per_cent(metric: str, setting: str, levels: list[Any]) -> None:
+    with pytest.raises(ValueError, match=rf"^{setting} is \[.*expected per cent of the pixels"):
+        metrics.build(metric, {setting: levels})
+    assert metrics.build(metric, {setting: [0, 100]})
+
+
+def test_a_baseline_stands_once() -> None:
+    with pytest.raises(ValueError, match="are black, black: expected each once"):
+        metrics.build("deletion_insertion", {"insertion": ["black", "black"]})
 
 
 def values_of(

@@ -1,5 +1,6 @@
 """Explaining: costs in images, going on after a kill, and bad maps refused."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,10 @@ def explain(
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """The maps of a split, kept under a key, and their cost."""
     work = Unfinished("explain", Key(key, ""))
-    pieces = explaining.explain(explainer, split, work, batch_size=size, count_nan=count_nan)
+    targets = explaining.predict(explainer.backbone, split, size)
+    pieces = explaining.explain(
+        explainer, split, targets, work, batch_size=size, count_nan=count_nan
+    )
     return explaining.joined_maps(pieces), explaining.cost_of(explainer, pieces)
 
 
@@ -55,19 +59,19 @@ def test_classes_that_training_never_saw_are_refused_or_counted(
     """Which images they are is kept with the pieces, over a kill and over the batches."""
     split, explainer = make_split("evaluation", 7), TTAME(cnn)
     targets = torch.tensor([0, 1, 2, 1, 1, 0, 2])
-    settings: dict[str, Any] = {"batch_size": 3, "count_nan": False, "targets": targets}
+    settings: dict[str, Any] = {"batch_size": 3, "count_nan": False}
     work = Unfinished("explain", Key("unknown", ""))
-    pieces = explaining.explain(explainer, split, work, **settings)
+    pieces = explaining.explain(explainer, split, targets, work, **settings)
     assert explaining.unseen_images(explainer, pieces) == {"unseen": None}
     explainer.class_counts = torch.tensor([4, 0, 1, 0, 0])
     work = Unfinished("explain", Key("known", ""))
     for _ in range(2):
-        pieces = explaining.explain(explainer, split, work, count_unseen=True, **settings)
+        pieces = explaining.explain(explainer, split, targets, work, count_unseen=True, **settings)
         assert explaining.unseen_images(explainer, pieces) == {"unseen": [1, 3, 4]}
     assert explaining.unseen_images(GradCAM(cnn), []) == {}
     work = Unfinished("explain", Key("refused", ""))
     with pytest.raises(ValueError, match=r"was of class 1, .* one of the 2 classes that it saw"):
-        explaining.explain(explainer, split, work, **settings)
+        explaining.explain(explainer, split, targets, work, **settings)
 
 
 @pytest.mark.parametrize(
@@ -133,6 +137,35 @@ def test_nan_maps_can_be_counted(cnn: Backbone, make_split: MakeSplit) -> None:
 
     maps, _ = explain(Broken(cnn), make_split("evaluation", 2), 2, "", count_nan=True)
     assert np.isnan(maps).all()
+
+
+OWN = """
+from methods import Explainer
+
+class Mine(Explainer):
+    label, paper, cost = "Mine", "none", "1 forward"
+
+    def __call__(self, images, targets):
+        self.backbone.network.register_forward_hook(lambda m, i, o: o.flip(1))
+        return images[:, 0] * (targets + 1)[:, None, None] / 5
+"""
+
+
+def test_somebodys_explainer_alters_a_copy_alone(
+    cnn: Backbone, make_split: MakeSplit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And explains the classes that the network named before."""
+    (tmp_path / "somebodys.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    split = make_split("evaluation", 5)
+    before = cnn.predict(split.images(slice(5)))
+    explainer = explaining.assemble("somebodys:Mine", cnn, {})
+    maps, _ = explain(explainer, split, 2, "own")
+    expected = split.images(slice(5))[:, 0] * (before + 1)[:, None, None] / 5
+    assert np.array_equal(maps, expected.numpy())
+    assert torch.equal(cnn.predict(split.images(slice(5))), before)
+    assert explaining.assemble("gradcam", cnn, {}).backbone is cnn
+    sys.modules.pop("somebodys")
 
 
 @pytest.mark.parametrize(("mode", "scores"), [("corrected", None), ("reference", "logits")])

@@ -37,7 +37,7 @@ def fit(cnn: Backbone, splits: tuple[Split, Split]) -> tuple[pd.DataFrame, dict[
     explainer = TTAME(cnn)
     curve = training.fit(explainer, RECIPE, *splits, seed=0, work=unfinished(), label="test")
     state = {name: t.clone() for name, t in explainer.attention.state_dict().items()}
-    return curve, state | {"counts": torch.tensor(training.class_counts(explainer))}
+    return curve, state | {"counts": torch.tensor(explainer.origin()["class_counts"])}
 
 
 def test_loss_falls_and_the_curve_is_whole(cnn: Backbone, splits: tuple[Split, Split]) -> None:
@@ -95,6 +95,16 @@ def test_classes_are_counted_image_by_image(cnn: Backbone, splits: tuple[Split, 
     every = torch.cat([batch for _, batch in training.batches(35, RECIPE, seed=0, skip=0)])
     assert len(every) == 3 * 32
     assert torch.equal(state["counts"], predicted[every].bincount(minlength=cnn.classes))
+
+
+def test_training_leaves_unseen_classes_refused(cnn: Backbone, splits: tuple[Split, Split]) -> None:
+    """Validation explains them, and is over."""
+    explainer = TTAME(cnn)
+    explainer.class_counts = torch.zeros(cnn.classes, dtype=torch.int64)
+    assert training.validation_drop(explainer, splits[1]) >= 0
+    images = splits[1].images(slice(2))
+    with pytest.raises(ValueError, match="expected one of the 0 classes that it saw"):
+        explainer(images, cnn.predict(images))
 
 
 def test_every_image_once_an_epoch_in_a_new_order() -> None:
