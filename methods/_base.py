@@ -1,5 +1,6 @@
 """What every explainer is given (a backbone) and what it promises (maps)."""
 
+import copy
 import difflib
 import hashlib
 import json
@@ -20,11 +21,14 @@ from torch.utils.hooks import RemovableHandle
 
 from methods._probe import (
     FOLLOWS,
+    SHARP,
     Meaning,
     Observed,
     Probed,
+    are_apart,
     observe_modules,
     places,
+    read_alike,
     read_tokens,
     readings_of,
 )
@@ -68,7 +72,8 @@ class Backbone(nn.Module):
             may be far behind a network's global mixing.
 
     Raises:
-        ValueError: a module of `taps` or `cam_layer` does not exist; grids that are tokens.
+        ValueError: a module of `taps` or `cam_layer` does not exist; grids that are tokens; mean or
+            std that are not of three channels.
 
     Attributes:
         channel_axis: of what the taps and the CAM layer give, 1 or -1.
@@ -99,6 +104,11 @@ class Backbone(nn.Module):
                 f"backbone {name!r} has channels_last and prefix_tokens {prefix_tokens}: expected "
                 "one of them, layers give grids or tokens"
             )
+        if len(mean) != 3 or len(std) != 3 or not all(value > 0 for value in std):
+            raise ValueError(
+                f"backbone {name!r} has mean {list(mean)} and std {list(std)}: expected three "
+                "values each, one a channel, of std above 0"
+            )
         self.network = network.requires_grad_(False)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
@@ -112,6 +122,8 @@ class Backbone(nn.Module):
         self.trusted = tuple(trusted)
         self.probed = Probed()
         self._observed: dict[str, Observed] | None = None
+        self._exact: dict[int, tuple[Meaning, Tensor]] | None = None
+        self._unaltered: Callable[[], dict[str, Observed]] | None = None
         self._shape = (size, size)
         self.passes = Passes()
         self.digest = _digest(self)
@@ -276,16 +288,21 @@ class Backbone(nn.Module):
         return {name: meaning for name, meaning in readings.items() if meaning is not None}
 
     def observe(self) -> dict[str, Observed]:
-        """What was seen of each module, in running order: now, if nobody has looked.
-
-        A copy that is altered afterwards keeps what was seen before.
-        """
+        """What was seen of each module, in running order: now, if nobody has looked."""
+        if self._unaltered is not None:
+            return self._unaltered()
         if self._observed is None:
             with torch.autocast(self.device.type, enabled=False):
                 self._observed = observe_modules(
                     self._classify, self.network, (self.size, self.size)
                 )
         return self._observed
+
+    def alterable(self) -> "Backbone":
+        """A copy whose network may be altered; what its layers mean is asked of this one."""
+        copied = copy.deepcopy(self)
+        copied.probed, copied._unaltered = self.probed, self.observe
+        return copied
 
     def _classify(self, pixels: Tensor) -> Tensor:
         """See `_logits`; pixels may be elsewhere."""
@@ -304,6 +321,11 @@ class Backbone(nn.Module):
         if given.follows < FOLLOWS:
             said = [m for m in readings if (m.channel_axis, m.prefix_tokens) == declared]
             given = (said or readings)[0]
+        if given.prefix_tokens is not None:
+            exact, answer = self._exact_reading(given, seen)
+            if are_apart(exact, answer):
+                return None, "tokens that are no patches stand among the patches, not in front"
+            given = read_alike(seen, exact)
         if given.follows < FOLLOWS and layer not in self.trusted:
             return None, (
                 f"no place of it follows the image (rank correlation {given.follows:.2f}, expected "
@@ -312,6 +334,29 @@ class Backbone(nn.Module):
         if (given.channel_axis, given.prefix_tokens) != declared or given.behind:
             return None, f"it gives {given.describe()}, expected {self._describe_layout()}"
         return given, ""
+
+    def _exact_reading(self, given: Meaning, seen: Observed) -> tuple[Meaning, Tensor]:
+        """The reading of the earliest layer of as many tokens, with its answer.
+
+        A deep layer follows the patch, but does not say to a place where it is; the earliest does.
+        """
+        answer = seen.answers[given.channel_axis]
+        return self._exact_readings().get(answer.shape[1], (given, answer))
+
+    def _exact_readings(self) -> dict[int, tuple[Meaning, Tensor]]:
+        """The reading of the earliest layer that is exact, with its answer, by number of tokens."""
+        if self._exact is None:
+            self._exact = {}
+            for own in self.observe().values():
+                counts = {answer.shape[1] for answer in own.answers.values() if answer.ndim == 2}
+                if own.flaw() or counts <= self._exact.keys():
+                    continue
+                for first in readings_of(own, (self.size, self.size))[:1]:
+                    answer = own.answers[first.channel_axis]
+                    sharp = first.follows >= FOLLOWS and first.peak >= SHARP
+                    if sharp and first.prefix_tokens is not None:
+                        self._exact.setdefault(answer.shape[1], (first, answer))
+        return self._exact
 
     def _describe_layout(self) -> str:
         said = Meaning(self.channel_axis, self.prefix_tokens, 0, 0, 1.0, 1.0).describe()
@@ -508,24 +553,30 @@ class TrainableExplainer(Explainer):
         try:
             with safetensors.safe_open(path, "pt", device=str(self.backbone.device)) as file:
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                provenance = json.loads((file.metadata() or {}).get(PROVENANCE, "{}"))
-        except (OSError, ValueError, safetensors.SafetensorError) as error:
+                provenance = dict(json.loads((file.metadata() or {}).get(PROVENANCE, "{}")))
+        except (OSError, TypeError, ValueError, safetensors.SafetensorError) as error:
             raise ValueError(
                 f"cannot read the trained state {path}: {error}; run `dvc repro` to train it"
             ) from error
-        self.adopt(state, str(path))
         for what, own in self.origin().items():
             if what != CLASS_COUNTS and provenance.get(what, own) != own:
                 raise ValueError(
                     f"trained state {path} is of {what} {_short(provenance[what])}: expected "
                     f"{_short(own)}, on {self.backbone.name!r}; train it anew"
                 )
-        self.class_counts = self._read_counts(provenance, path)
+        counts = self._read_counts(provenance, path)
+        self.adopt(state, str(path))
+        self.class_counts = counts
 
     def _read_counts(self, provenance: Mapping[str, Any], path: Path) -> Tensor | None:
         counts = provenance.get(CLASS_COUNTS)
         if counts is None:
             return None
+        if not isinstance(counts, list) or not all(isinstance(n, int) and n >= 0 for n in counts):
+            raise ValueError(
+                f"trained state {path} has {CLASS_COUNTS} that are no counts: expected a whole "
+                "number of images for each class; train it anew"
+            )
         if len(counts) != self.backbone.classes:
             raise ValueError(
                 f"trained state {path} counts the images of {len(counts)} classes: expected the "
@@ -551,6 +602,11 @@ class TrainableExplainer(Explainer):
                     f"trained state {source} does not fit {type(self).__name__} on "
                     f"{self.backbone.name!r}: {name} is {given.get(name, 'missing')}, expected "
                     f"{own.get(name, 'none')}; train it with the same settings"
+                )
+            if state[name].is_floating_point() and not bool(state[name].isfinite().all()):
+                raise ValueError(
+                    f"trained state {source} holds NaN or infinite values, in {name}: its training "
+                    "diverged or the file is damaged; train it anew"
                 )
         self.attention.load_state_dict(state)
 

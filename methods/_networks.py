@@ -5,7 +5,7 @@ import importlib
 from collections.abc import Collection, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -284,11 +284,11 @@ def _class_count(network: nn.Module, name: str, size: int, layers: Collection[st
     try:
         with torch.no_grad(), hooked(network, keep):
             logits = network(blank((size, size)))
-    except (AssertionError, RuntimeError, ValueError) as error:
-        said = " ".join(str(error).split())
+    except Exception as error:  # of somebody's network
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise ValueError(
             f"backbone {name!r} does not take images of {size} x {size} pixels ({said}): expected "
-            "the size that it is made for"
+            "weights of float32, and the size that it is made for"
         ) from error
     if why := _why_no_logits(logits) or _why_features(network, logits, outputs):
         raise ValueError(f"backbone {name!r} gives {why}")
@@ -322,7 +322,8 @@ def _why_features(network: nn.Module, logits: Tensor, outputs: Mapping[str, obje
             continue
         for axis in (1, -1):
             grid = output.movedim(axis, 1).flatten(2)
-            for pooled in (grid.mean(dim=2), grid[:, :, 0], grid.amax(dim=2)):
+            last = grid[:, :, 0], grid.mean(dim=2), grid.amax(dim=2), grid.relu().mean(dim=2)
+            for pooled in (*last, grid.amax(dim=2).relu()):
                 if pooled.shape == logits.shape and torch.allclose(pooled, logits, rtol=1e-3):
                     return (
                         f"what layer {layer!r} gives, pooled: expected a classifier, features have "
@@ -337,8 +338,8 @@ def fold_batch_norms(network: nn.Module, size: int) -> nn.Module:
     """A copy with every batch norm that follows a convolution folded into it (eval mode).
 
     Names of modules stay; a folded batch norm keeps its activation only. Where the order of the
-    modules is not the order of the computation, the folded copy gives other logits: then the
-    network comes back as it was.
+    modules is not the order of the computation, or the network reads what is folded, the copy gives
+    other logits or none: then the network comes back as it was.
 
     Args:
         network: in eval mode.
@@ -348,11 +349,22 @@ def fold_batch_norms(network: nn.Module, size: int) -> nn.Module:
     for parent in list(folded.modules()):
         children = list(parent.named_children())
         for (conv_name, conv), (norm_name, norm) in pairwise(children):
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            if isinstance(conv, nn.Conv2d) and _is_norm_of(norm, conv):
                 setattr(parent, conv_name, fuse_conv_bn_eval(conv, norm))
                 setattr(parent, norm_name, nn.Sequential(*norm.children()))
     image = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        old, new = network(image), folded(image)
+        old = network(image)
+        try:
+            new = folded(image)
+        except Exception:  # it reads what is folded, whatever that raises
+            return network
     same = torch.allclose(old, new, rtol=1e-3, atol=1e-3 * float(old.abs().max()))
     return folded if same else network
+
+
+def _is_norm_of(norm: nn.Module, conv: nn.Conv2d) -> TypeGuard[nn.BatchNorm2d]:
+    """Whether a module is a batch norm, with statistics, of the channels of a convolution."""
+    if not isinstance(norm, nn.BatchNorm2d) or norm.running_mean is None:
+        return False
+    return bool(norm.num_features == conv.out_channels)

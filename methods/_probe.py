@@ -6,9 +6,10 @@ forward passes of one image, and in one more, forward and backward, which token 
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +22,10 @@ FOLLOWS = 0.9
 """The rank correlation of where the patch is and where a layer changes most, at least."""
 
 PREFIX = 64
-"""Tokens in front that are no patches, at most."""
+"""Tokens in front and behind that are no patches, at most."""
 
-BEHIND = 4
-"""Tokens behind that are no patches, at most."""
+SHARP = 10.0
+"""From this `peak` on (see Meaning) a layer says exactly where the patch is."""
 
 SAME = 1e-3
 """Two outputs are the same if they differ by no more than this share of the largest value."""
@@ -200,8 +201,10 @@ def compared(
         found: what was seen so far.
         alone: outputs for the first image of the batch, that without the patch.
     """
+    calls: Counter[str] = Counter()
 
     def note(name: str, output: object) -> None:
+        calls[name] += 1
         first = alone.pop(name, None)
         if not isinstance(output, Tensor) or first is None or first.ndim not in (3, 4):
             return
@@ -213,6 +216,9 @@ def compared(
 
     with hooked(network, note):
         yield
+    for name, count in calls.items():
+        if name in found:
+            found[name].calls = max(found[name].calls, count)
 
 
 def same(one: Tensor, other: Tensor) -> bool:
@@ -234,17 +240,25 @@ def readings_of(seen: Observed, size: tuple[int, int]) -> list[Meaning]:
             follows, distance = followed(grid)
             shape = grid.shape[1], grid.shape[2]
             meaning = Meaning(axis, prefix, *shape, follows, peak_of(grid), behind)
-            unlikely = 0.5 / shape[1] if behind else 0.0  # it has to be nearer by half a place
-            readings.append((meaning, distance + unlikely))
+            readings.append((meaning, distance))
     readings.sort(key=lambda own: (own[0].follows < FOLLOWS, own[1]))
     return [meaning for meaning, _ in readings]
+
+
+def read_alike(seen: Observed, other: Meaning) -> Meaning:
+    """The reading of a module's tokens by which they are laid out as those of another module."""
+    answer, shape = seen.answers[other.channel_axis], (other.rows, other.columns)
+    front = other.prefix_tokens or 0
+    grid = answer[:, front : front + math.prod(shape)].unflatten(1, shape)
+    return replace(other, follows=followed(grid)[0], peak=peak_of(grid))
 
 
 def grids(answer: Tensor, size: tuple[int, int]) -> Iterator[tuple[int | None, int, Tensor]]:
     """The grids (positions, h, w) that an answer may be.
 
     Each has the number of tokens in front and behind that are no patches. Read as if those behind
-    stood in front, every place would be shifted along its row.
+    stood in front, every place is shifted along its row: where a place changes far more than the
+    others, they stand behind if the patch is nearer then by half a place.
     """
     if answer.ndim == 3:
         if min(answer.shape[1:]) > 1:
@@ -253,11 +267,38 @@ def grids(answer: Tensor, size: tuple[int, int]) -> Iterator[tuple[int | None, i
     count = answer.shape[1]
     for others in range(min(PREFIX, count - 1) + 1):
         shape = places(count - others, size)
-        if shape is not None and min(shape) > 1:
-            for behind in range(min(others, BEHIND) + 1):
-                first = others - behind
-                patches = answer[:, first : count - behind]
-                yield first, behind, patches.unflatten(1, shape)
+        if shape is None or min(shape) < 2:
+            continue
+        front = others
+        if peak_of(answer[:, others:, None]) >= SHARP:
+            cut = [answer[:, n : n + count - others].unflatten(1, shape) for n in range(others + 1)]
+            far = [error_of(grid) + 0.5 / shape[1] * (n < others) for n, grid in enumerate(cut)]
+            front = min(range(others + 1), key=lambda n: (far[n], -n))
+        yield front, others - front, answer[:, front : front + count - others].unflatten(1, shape)
+
+
+def are_apart(meaning: Meaning, answer: Tensor) -> bool:
+    """Whether tokens that are no patches stand among the patches, not around as a reading says.
+
+    If they do, some rows are shifted by it, and others are not. It is so if the patch is nearer by
+    a quarter of a place with these tokens between two rows. Asked where a place changes far more
+    than the others.
+
+    Args:
+        meaning: a reading.
+        answer: see Observed.
+    """
+    front, shape = meaning.prefix_tokens, (meaning.rows, meaning.columns)
+    if front is None or front + meaning.behind == 0 or meaning.peak < SHARP:
+        return False
+    others = front + meaning.behind
+    straight = error_of(answer[:, front : front + math.prod(shape)].unflatten(1, shape))
+    for row in range(1, meaning.rows):
+        at = row * meaning.columns
+        among = torch.cat([answer[:, :at], answer[:, at + others :]], dim=1).unflatten(1, shape)
+        if error_of(among) <= straight - 0.25 / meaning.columns:
+            return True
+    return False
 
 
 def places(count: int, size: tuple[int, int]) -> tuple[int, int] | None:
@@ -271,8 +312,10 @@ def places(count: int, size: tuple[int, int]) -> tuple[int, int] | None:
     """
     height, width = size
     wanted = math.sqrt(count * height / width)
-    divisors = [rows for rows in range(1, count + 1) if count % rows == 0]
-    for rows in sorted(divisors, key=lambda own: abs(own - wanted)):
+    small = [rows for rows in range(1, math.isqrt(count) + 1) if count % rows == 0]
+    for rows in sorted(
+        {*small, *(count // rows for rows in small)}, key=lambda own: abs(own - wanted)
+    ):
         if tiles(height, width, rows, count // rows):
             return rows, count // rows
     return None
@@ -301,21 +344,49 @@ def followed(grid: Tensor) -> tuple[float, float]:
         grid: changes (positions, h, w).
 
     Returns:
-        the lower rank correlation of the two axes, and the mean distance in shares of the image.
+        the lower rank correlation of the two axes, and the mean distance, see `distance_of`.
     """
     from scipy.stats import spearmanr
 
-    rows, columns = grid.shape[1:]
-    best = grid.flatten(1).argmax(dim=1)
-    correlations, distance = [], 0.0
-    for found, sides, step in ((best // columns, rows, POSITIONS), (best % columns, columns, 1)):
-        position = torch.arange(POSITIONS**2) // step % POSITIONS
-        centre = (position + 0.5) / POSITIONS
+    correlations = []
+    for found, sides, centre in zip(most_changed(grid), grid.shape[1:], centres(), strict=True):
         expected = (centre * sides).long()
         flat = bool((found == found[0]).all())
         correlations.append(0.0 if flat else float(spearmanr(found, expected).statistic))
-        distance += float(((found + 0.5) / sides - centre).abs().mean())
-    return min(correlations), distance
+    return min(correlations), distance_of(grid)
+
+
+def distance_of(grid: Tensor) -> float:
+    """How far from the patch the place that changes most is, on average, in shares of the image.
+
+    Args:
+        grid: changes (positions, h, w).
+    """
+    pairs = zip(most_changed(grid), grid.shape[1:], centres(), strict=True)
+    return sum(float(((own + 0.5) / n - centre).abs().mean()) for own, n, centre in pairs)
+
+
+def error_of(grid: Tensor) -> float:
+    """How far to a side of the patch the places are that change much, see `distance_of`.
+
+    Those that change at least half as much as the one that does so most: the patch may cover many.
+    """
+    much = (grid >= grid.amax(dim=(1, 2), keepdim=True) / 2).float()
+    columns = (torch.arange(grid.shape[2]) + 0.5) / grid.shape[2]
+    middle = (much.sum(dim=1) * columns).sum(dim=1) / much.sum(dim=(1, 2))
+    return float((middle - centres()[1]).abs().mean())
+
+
+def most_changed(grid: Tensor) -> tuple[Tensor, Tensor]:
+    """Row and column (positions,) of the place of a grid (positions, h, w) that changes most."""
+    best = grid.flatten(1).argmax(dim=1)
+    return best // grid.shape[2], best % grid.shape[2]
+
+
+def centres() -> tuple[Tensor, Tensor]:
+    """Where the middle of the patch is at every position, down and across, in shares."""
+    middle = (torch.arange(POSITIONS) + 0.5) / POSITIONS
+    return middle.repeat_interleave(POSITIONS), middle.repeat(POSITIONS)
 
 
 def read_tokens(
@@ -340,6 +411,8 @@ def read_tokens(
 
     with torch.enable_grad(), hooked(network, note):
         logits = classify(blank(size).requires_grad_())
+        if not wanted:
+            raise ValueError(f"layer {layer!r} gives no tokens: expected (B, N, D)")
         last = [own for own in tokens if own.shape[1] in wanted][-1]
         (gradient,) = torch.autograd.grad(logits.square().sum(), last)
     return gradient[0].abs().amax(dim=1) > 0

@@ -2,6 +2,8 @@
 
 import pickle
 import re
+import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -62,24 +64,32 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     for beginning, what in NO_FILE.items():
         if start.startswith(beginning):
             raise ValueError(f"weights file {path} is {what}")
-    if path.suffix != ".safetensors" and start and not start.upper().startswith(SAVED):
+    if path.stat().st_size == 0:
+        raise ValueError(
+            f"cannot read the weights file {path} (it is empty): expected a whole file, fetch it "
+            "again"
+        )
+    if path.suffix != ".safetensors" and not path.open("rb").read(2).startswith(SAVED):
         raise ValueError(
             f"weights file {path} begins with {start[:8]!r}: expected what torch.save writes"
         )
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
-        return dict(flatten(torch.load(path, map_location="cpu", weights_only=True)))
+        found = dict(flatten(torch.load(path, map_location="cpu", weights_only=True)))
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"weights file {path} holds more than tensors and plain values, which could run code: "
             "expected one that torch.load reads with weights_only=True, save its state_dict alone"
         ) from error
-    except (OSError, EOFError, RuntimeError, safetensors.SafetensorError) as error:
+    except Exception as error:  # whatever a damaged file does to its reader
+        said = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(
-            f"cannot read the weights file {path} ({' '.join(str(error).split())}): expected a "
-            "whole file, fetch it again"
+            f"cannot read the weights file {path} ({said}): expected a whole file, fetch it again"
         ) from error
+    if not found:
+        raise ValueError(f"weights file {path} holds no tensors by name: expected a state_dict")
+    return found
 
 
 def flatten(saved: Any, start: str = "") -> list[tuple[str, Tensor]]:
@@ -96,6 +106,8 @@ def adopt_weights(
 ) -> None:
     """Load tensors into a network, whatever stands in front of all their names.
 
+    Names of other publishers become the network's by timm's own function, where it has one.
+
     Args:
         network: takes them.
         state: by name.
@@ -105,12 +117,10 @@ def adopt_weights(
     Raises:
         ValueError: none or several of the sets of names fit, or a tensor holds NaN.
     """
-    own = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    needed = [name for name in own if not name.endswith(COUNTER)]
     state = {DENSE_LAYER.sub(r"\1\2.", name): tensor for name, tensor in state.items()}
-    last = needed[-1]
-    starts = [name.removesuffix(last) for name in state if f".{name}".endswith(f".{last}")]
-    whole = [s for s in starts if all(s + name in state for name in needed)]
+    whole = whole_sets(network, state)
+    if not whole and key is None and (renamed := renamed_by_timm(network, state)):
+        state, whole = renamed, [""]
     if key is not None:
         start = key if not key or key.endswith(".") else f"{key}."
         if start not in whole:
@@ -118,20 +128,81 @@ def adopt_weights(
             raise ValueError(
                 f"{source} have no set under weights_key {key!r} that fits: expected one of {known}"
             )
-        whole = [start]
+        whole, others = [start], [own for own in whole if own != start]
+        state = {n: t for n, t in state.items() if not n.startswith(tuple(filter(None, others)))}
     if len(whole) > 1:
         raise ValueError(
             f"{source} are {len(whole)} sets, under {', '.join(repr(s) for s in whole)}: expected "
             "one, choose it by weights_key"
         )
-    start = whole[0] if whole else next(iter(starts), "")
+    start = whole[0] if whole else nearest_start(network, state)
     given = {n.removeprefix(start): t for n, t in state.items() if n.startswith(start)}
-    chosen = len(whole) == 1 and (bool(start) or key is not None)
-    parts = {name.partition(".")[0] for name in own}
+    refuse_misfit(network, given, source)
+    own = network.state_dict().keys()
+    network.load_state_dict({n: t for n, t in given.items() if n in own}, strict=False)
+
+
+def needed_names(network: nn.Module) -> list[str]:
+    """The tensors that a file of weights has to have."""
+    return [name for name in network.state_dict() if not name.endswith(COUNTER)]
+
+
+def whole_sets(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """What stands in front of the names of each set that has every tensor of a network."""
+    needed = needed_names(network)
+    if not needed:
+        return [""]
+    starts = [n.removesuffix(needed[-1]) for n in state if f".{n}".endswith(f".{needed[-1]}")]
+    return [s for s in starts if all(s + name in state for name in needed)]
+
+
+def nearest_start(network: nn.Module, state: Mapping[str, Tensor]) -> str:
+    """What stands in front of most names of a network where no set is whole, for messages."""
+    starts = Counter(
+        name.removesuffix(own)
+        for own in needed_names(network)
+        for name in state
+        if f".{name}".endswith(f".{own}")
+    )
+    return max(starts, key=lambda start: starts[start], default="")
+
+
+def renamed_by_timm(network: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """The tensors by the names that timm gives those of other publishers, if one set gets whole.
+
+    Older files of its own count as such.
+    """
+    rename = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+    if rename is None:
+        return None
+    found = []
+    entries = dict.fromkeys(f"{name.partition('.')[0]}." for name in state)
+    for start in ("", *entries, *(f"{entry}module." for entry in entries)):
+        own = {n.removeprefix(start): t for n, t in state.items() if n.startswith(start)}
+        try:
+            renamed = dict(rename(own, network)) if own else {}
+        except Exception:  # names that it does not know
+            continue
+        if whole_sets(network, renamed) == [""]:
+            found.append(renamed)
+    return found[0] if len(found) == 1 else None
+
+
+def refuse_misfit(network: nn.Module, given: Mapping[str, Tensor], source: str) -> None:
+    """Refuse tensors that are not those of a network; counters and what modules keep beside may be.
+
+    Raises:
+        ValueError: names the first tensor that is missing, has another shape, is of no module of
+            the network, or is not finite.
+    """
+    own = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    modules = dict(network.named_modules())
     for name in sorted(own.keys() | given.keys()):
-        beside = chosen and name not in own and name.partition(".")[0] not in parts
-        if (name not in given and name.endswith(COUNTER)) or beside:
-            continue  # another set of the file, or what was trained with the network
+        if name not in given and name.endswith(COUNTER):
+            continue
+        module, _, tensor = name.rpartition(".")
+        if name not in own and module in modules and tensor not in ("weight", "bias"):
+            continue  # tables and counters of other versions
         found = tuple(given[name].shape) if name in given else "missing"
         expected = own.get(name, "none")
         if found != expected:
@@ -142,4 +213,3 @@ def adopt_weights(
                 f"{source} hold NaN or infinite values, in {name}: expected finite ones, the file "
                 "is damaged or its training diverged"
             )
-    network.load_state_dict({n: t for n, t in given.items() if n in own}, strict=False)

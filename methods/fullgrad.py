@@ -1,5 +1,7 @@
 """FullGrad."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -48,14 +50,14 @@ class FullGrad(Explainer):
         ran: list[tuple[nn.Module, Tensor]] = []
         handles: list[RemovableHandle] = []
 
-        def keep(module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        def keep(module: nn.Module, output: Tensor) -> Tensor:
             own = output if output.requires_grad else output.detach().requires_grad_()
             own = own.expand(len(images), *own.shape[1:])  # one for all, of what is no image
             ran.append((module, own))
             return own.clone()  # what follows may work in place
 
         try:
-            handles.extend(m.register_forward_hook(keep) for m in self._layers.values())
+            handles.extend(hook_bias(module, keep) for module in self._layers.values())
             with torch.enable_grad():
                 logits = self.backbone(inputs)
                 score = logits.gather(1, targets[:, None]).sum()
@@ -83,6 +85,18 @@ def bias(module: nn.Module) -> Tensor | None:
         shift = -module.running_mean * scale
         return shift if module.bias is None else shift + module.bias
     return None
+
+
+def hook_bias(module: nn.Module, change: Callable[[nn.Module, Tensor], Tensor]) -> RemovableHandle:
+    """What follows where a module has added its bias gets `change(module, sum)` instead.
+
+    That is its output, but in a batch norm with an activation of its own, such as timm's, what
+    the first module inside it is given.
+    """
+    inside = next(module.children(), None) if isinstance(module, nn.BatchNorm2d) else None
+    if inside is None:
+        return module.register_forward_hook(lambda own, _inputs, output: change(own, output))
+    return inside.register_forward_pre_hook(lambda _own, inputs: (change(module, inputs[0]),))
 
 
 def channels(evidence: Tensor, size: torch.Size) -> Tensor:

@@ -93,10 +93,11 @@ def main() -> None:
         found = compare(params, given.backbone, given.explainer, given.maps, settings, given.name)
         print(as_text(found, params))
         print(f"\nMaps and images beside the others: {write_page(found, params)}", file=sys.stderr)
-    except (ValueError, OSError) as error:
+    except Exception as error:  # somebody's code may raise any
         if given.traceback:
             raise
-        sys.exit(f"compare: {' '.join(str(error).split())}")
+        kind = "" if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: "
+        sys.exit(f"compare: {kind}{' '.join(str(error).split())}")
 
 
 def read_settings(text: str) -> dict[str, Any]:

@@ -29,9 +29,9 @@ NOTHING = nn.Identity | nn.Dropout | nn.AdaptiveAvgPool2d
 def suggest(name: str, size: int | None = None) -> Backbone:
     """Parameters of a timm network, of torchvision:NAME, or of one's own, package.module:function.
 
-    Only layers that explainers can read are suggested, see methods.Backbone.use; but of the last
-    stage, and of layers that have the shape of one that follows the image, that they follow it is
-    not asked: random weights mix places, and `check` asks those of the parameters.
+    Only layers that explainers can read are suggested, see methods.Backbone.use; but of the stages
+    that timm knows, and of layers that have the shape of one that follows the image, that they
+    follow it is not asked: random weights mix places, and `check` asks those of the parameters.
 
     Where they are of several sizes, the last of the outermost modules of each of the three
     smallest; where all are of one, as a ViT's, the first norm of each of the last three blocks, as
@@ -76,12 +76,21 @@ def suggest(name: str, size: int | None = None) -> Backbone:
     found = choose(network, probed)
     if found is None:
         raise ValueError(
-            f"{name!r} has no layer that explainers can read: expected grids or tokens whose "
-            "places follow the image"
+            f"{name!r} has no layer that explainers can read ({best_of(probed)}): expected grids "
+            "or tokens whose places follow the image"
         )
     seen: dict[str, Any] = {"mean": mean, "std": std}
     wrap_network(network, name=name, size=size, trusted=found["taps"], **seen, **found)
     return blank.model_copy(update=seen | found | {"weights": published(blank, told)})
+
+
+def best_of(probed: dict[str, tuple[tuple[int, ...], list[Meaning]]]) -> str:
+    """In words: how far the layer follows the image that does so best."""
+    follows = {name: own[0].follows for name, (_, own) in probed.items() if own}
+    if not follows:
+        return "none gives one tensor of places that depends on the image"
+    best = max(follows, key=follows.__getitem__)
+    return f"best follows {best!r}, with a rank correlation of {follows[best]:.2f}"
 
 
 def wake(network: nn.Module) -> None:
@@ -114,8 +123,8 @@ def choose(
     """The layers to suggest and how they are laid out; None if no layer follows the image.
 
     Args:
-        network: with random weights, which may mix all places of a deep layer. So the last stage
-            that timm knows, and layers of the shape of one that follows, need not follow.
+        network: with random weights, which may mix all places of a deep layer. So the stages that
+            timm knows, and layers of the shape of one that follows, need not follow.
         probed: see methods.probe_layers.
     """
     best = {name: own[0] for name, (_, own) in probed.items() if own and not own[0].behind}
@@ -130,7 +139,7 @@ def choose(
     likely = {
         name: meaning
         for name, (shape, own) in probed.items()
-        if (name in stages[-1:] or shape in shapes)
+        if (name in stages or shape in shapes)
         and not isinstance(network.get_submodule(name), NOTHING)
         for meaning in own
         if (meaning.channel_axis, meaning.prefix_tokens, meaning.behind) == (*layout, 0)

@@ -55,9 +55,12 @@ class _Photographs(Dataset[Tensor]):
         path, seed = file
         try:
             with Image.open(path) as image:
+                deep = image.mode.startswith(("I", "F"))
                 whole = functional.resize(image.convert("RGB"), [self.resize], antialias=True)
-        except OSError as error:
+        except (OSError, Image.DecompressionBombError) as error:
             raise ValueError(f"cannot read the photograph {path}: {error}") from error
+        if deep:  # which PIL would cut off at 255
+            raise ValueError(f"the photograph {path} has more than 8 bits a channel: expected 8")
         if seed is None:
             return _tensor(functional.center_crop(whole, [self.size, self.size]))
         rng = np.random.default_rng(seed)

@@ -34,22 +34,25 @@ def read_given_maps(path: Path, ids: Sequence[str]) -> NDArray[np.float32]:
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty: expected maps as .npy, .npz or .pt")
     readers = {".npy": read_npy, ".npz": read_npz, ".pt": read_pt, ".pth": read_pt}
-    if path.suffix not in readers:
-        what = "a picture" if path.suffix.lower() in PICTURES else f"a {path.suffix or 'bare'} file"
+    ending = path.suffix.lower()
+    if ending not in readers:
+        what = "a picture" if ending in PICTURES else f"a {path.suffix or 'bare'} file"
         raise ValueError(
             f"{path} is {what}: expected the maps themselves, (N, h, w) in [0, 1], as .npy, .npz "
             "or .pt"
         )
     try:
-        maps, given = readers[path.suffix](path)
+        maps, given = readers[ending](path)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"cannot read {path}: it holds more than one tensor, which could run code; save the "
             "tensor alone"
         ) from error
     except Exception as error:  # whatever a damaged file does to its reader
-        said = " ".join(str(error).split())
-        raise ValueError(f"cannot read {path} as {path.suffix}: {said}") from error
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ValueError(
+            f"cannot read {path} as {path.suffix}, is it whole and of that kind? ({said})"
+        ) from error
     if maps.dtype.kind != "f":
         raise ValueError(f"{path} holds {maps.dtype}: expected floats in [0, 1]")
     if maps.ndim != 3 or 0 in maps.shape:
@@ -73,8 +76,10 @@ def read_npz(path: Path) -> tuple[NDArray[Any], list[str] | None]:
     with found as file:
         if MAPS not in file:
             raise ValueError(f"it has {', '.join(file) or 'no arrays'}: expected `{MAPS}`")
-        ids = file[IDS].astype(str).tolist() if IDS in file else None
-        return file[MAPS], ids
+        ids = file[IDS].astype(str) if IDS in file else None
+        if ids is not None and ids.ndim != 1:
+            raise ValueError(f"its `{IDS}` have shape {ids.shape}: expected (N,)")
+        return file[MAPS], None if ids is None else ids.tolist()
 
 
 def read_pt(path: Path) -> tuple[NDArray[Any], list[str] | None]:
@@ -83,7 +88,10 @@ def read_pt(path: Path) -> tuple[NDArray[Any], list[str] | None]:
     if not isinstance(found, torch.Tensor):
         raise ValueError(f"it holds a {type(found).__name__}: expected one tensor")
     own = found.detach()
-    return (own.float() if own.dtype == torch.bfloat16 else own).numpy(), None
+    known = (torch.float16, torch.float32, torch.float64)
+    return (
+        own.float() if own.is_floating_point() and own.dtype not in known else own
+    ).numpy(), None
 
 
 def in_order(

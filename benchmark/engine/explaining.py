@@ -1,6 +1,5 @@
 """Run an explainer over images, and count what that takes."""
 
-import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -33,7 +32,7 @@ def assemble(
     Raises:
         ValueError: an unknown explainer or setting, a state that does not fit.
     """
-    own = copy.deepcopy(backbone) if ":" in name else backbone
+    own = backbone.alterable() if ":" in name else backbone
     explainer = methods.build(methods.load(name), own, settings)
     if isinstance(explainer, TrainableExplainer) and state is not None:
         explainer.load_state(state)

@@ -7,7 +7,6 @@ values and scale stay, so that activations neither vanish nor explode where batc
 into the convolutions. The explained class stays that of the trained network.
 """
 
-import copy
 from typing import Any
 
 import numpy as np
@@ -32,8 +31,7 @@ def randomised(backbone: Backbone, percent: float, seed: int) -> Backbone:
 
     Which layers can be read is asked of the trained network.
     """
-    backbone.observe()
-    copied = copy.deepcopy(backbone)
+    copied = backbone.alterable()
     shuffle(copied.network, percent, seed)
     return copied
 

@@ -73,6 +73,17 @@ def test_normalise() -> None:
     assert normalise(maps).tolist() == [[[0.0, 0.5], [0.25, 1.0]], [[0.0, 0.0], [0.0, 0.0]]]
 
 
+@pytest.mark.parametrize(
+    ("mean", "std"), [([0.5], [0.5] * 3), ([0.5] * 3, [0.5] * 4), ([0.5] * 3, [0.5, 0.0, 0.5])]
+)
+def test_mean_and_std_are_of_three_channels(mean: list[float], std: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"'x' has mean .* and std .*: expected three values each"):
+        Backbone(
+            torch.nn.Conv2d(3, 4, 1), name="x", mean=mean, std=std, size=8, classes=4, taps=[],
+            cam_layer="",
+        )  # fmt: skip
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_normalise_hides_nothing_that_is_not_finite(value: float) -> None:
     maps = torch.tensor([[[0.0, 1.0], [2.0, value]], [[0.0, 1.0], [2.0, 4.0]]])

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import pytorch_grad_cam
+import timm
 import torch
 import torch.nn.functional as F
 from captum.attr import LayerGradCam
@@ -16,7 +17,7 @@ from methods import Backbone, wrap_network
 from methods._base import normalise
 from methods.ablationcam import AblationCAM
 from methods.eigencam import EigenCAM
-from methods.fullgrad import FullGrad, bias
+from methods.fullgrad import FullGrad, bias, hook_bias
 from methods.fullgrad import channels as of_channels
 from methods.gradcam import GradCAM
 from methods.layercam import LayerCAM
@@ -483,6 +484,41 @@ def test_fullgrad_of_a_bias_for_all_images_does_not_depend_on_the_batch(pixels: 
         for image, target in zip(pixels, TARGETS, strict=True)
     ]
     assert torch.allclose(together, torch.cat(alone), atol=1e-6)
+
+
+@pytest.mark.parametrize("model", ["densenet121", "resnetv2_50"])
+def test_fullgrad_of_timms_batch_norms_with_an_activation_is_complete(model: str) -> None:
+    """Their bias is added before the activation: all terms and that of the head are the logit."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = timm.create_model(model, num_classes=5).eval()
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.1)  # type: ignore[union-attr]
+                module.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
+                module.bias.data.normal_(0, 0.1)
+        image = torch.rand(1, 3, 64, 64)
+    network = network.double()
+    terms: list[Tensor] = []
+    inputs = image.double().requires_grad_()
+    ran: list[tuple[nn.Module, Tensor]] = []
+
+    def keep(module: nn.Module, given: Tensor) -> Tensor:
+        ran.append((module, given))
+        return given.clone()
+
+    biased = [m for m in network.modules() if bias(m) is not None]
+    handles = [hook_bias(module, keep) for module in biased]
+    logit = network(inputs)[0, 2]
+    own, *others = torch.autograd.grad(logit, [inputs, *(given for _, given in ran)])
+    for handle in handles:
+        handle.remove()
+    terms.append((own * inputs).sum())
+    for (module, _), gradient in zip(ran, others, strict=True):
+        terms.append((gradient * bias(module)[:, None, None]).sum())  # type: ignore[index]
+    head = network.get_classifier()
+    assert len(ran) == len(biased)
+    assert float(torch.stack(terms).sum() + head.bias[2]) == pytest.approx(float(logit), rel=1e-6)
 
 
 def test_fullgrad_needs_a_bias(channels: Backbone) -> None:

@@ -101,6 +101,43 @@ def test_a_network_that_cannot_be_folded_stays_as_it_is() -> None:
     assert _networks.fold_batch_norms(network, 16) is network
 
 
+class Odd(nn.Module):
+    """Registers or reads its modules as ordinary networks do, and folding does not expect."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.conv1 = nn.Conv2d(3, 4, 4, 4)
+        if kind == "widths":
+            self.conv2 = nn.Conv2d(4, 8, 1)
+            self.bn1, self.bn2 = nn.BatchNorm2d(4), nn.BatchNorm2d(8)
+        else:
+            self.bn1 = nn.BatchNorm2d(4, track_running_stats=kind != "no statistics")
+        self.head = nn.Linear(8 if kind == "widths" else 4, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        grid = self.conv1(images)
+        if self.kind == "reads":
+            norm = self.bn1
+            grid = nn.functional.batch_norm(grid, norm.running_mean, norm.running_var)
+        else:
+            grid = self.bn1(grid)
+        if self.kind == "widths":
+            grid = self.bn2(self.conv2(grid.relu()))
+        logits: Tensor = self.head(grid.relu().mean(dim=(2, 3)))
+        return logits
+
+
+@pytest.mark.parametrize("kind", ["widths", "no statistics", "reads"])
+def test_networks_that_folding_does_not_expect_stay_right(kind: str) -> None:
+    torch.manual_seed(0)
+    network = Odd(kind).eval()
+    images = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        expected = network(images)
+        assert torch.allclose(_networks.fold_batch_norms(network, 32)(images), expected, atol=1e-5)
+
+
 def test_taps_have_the_papers_shapes(papers: Backbone) -> None:
     with torch.no_grad(), papers.tap(papers.taps) as outputs:
         papers(torch.rand(1, 3, 224, 224))
@@ -235,7 +272,7 @@ def test_what_is_no_classifier_of_such_images(
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("pool", ["mean", "first", "max"])
+@pytest.mark.parametrize("pool", ["mean", "first", "max", "rectified"])
 def test_features_are_no_class_scores(pool: str) -> None:
     class Features(nn.Module):
         """Pools a layer, and ends."""
@@ -247,7 +284,7 @@ def test_features_are_no_class_scores(pool: str) -> None:
         def forward(self, images: Tensor) -> Tensor:
             grid = self.layer(images).flatten(2)
             kinds = {"mean": grid.mean(dim=2), "first": grid[:, :, 0], "max": grid.amax(dim=2)}
-            return kinds[pool]
+            return (kinds | {"rectified": grid.relu().mean(dim=2)})[pool]
 
     seen: dict[str, Any] = {"name": "net", "size": 32, "taps": ["layer"], "cam_layer": "layer"}
     with pytest.raises(ValueError, match="gives what layer 'layer' gives, pooled"):
@@ -279,8 +316,14 @@ class Ending(nn.Module):
         (lambda x: x, 4, 5, "gives 4 values for one image: expected its num_classes, 5"),
         (lambda x: (x, x), 4, None, r"gives tuple for one image: expected logits \(1, classes\)"),
         (lambda x: x[:, :, None], 4, None, r"gives \(1, 4, 1\) for one image"),
+        (
+            lambda x: {}["no key"],
+            4,
+            None,
+            r"does not take .* \(KeyError: 'no key'\): expected",
+        ),
     ],
-    ids=["probabilities", "one logit", "other classes", "a tuple", "axes"],
+    ids=["probabilities", "one logit", "other classes", "a tuple", "axes", "an exception"],
 )
 def test_what_are_no_logits(
     end: Callable[[Tensor], Any], classes: int, declared: int | None, message: str

@@ -1,6 +1,5 @@
 """What a layer means is probed: it is right, or refused in one line that names another."""
 
-import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -168,6 +167,58 @@ def test_tokens_behind_the_patches_are_seen(front: int, behind: int, size: tuple
     assert network.use("layer") == Meaning(-1, front, *size, 1.0, pytest.approx(count, rel=0.9))
 
 
+@pytest.mark.parametrize(("side", "others"), [(14, 1), (14, 2), (28, 1)])
+def test_tokens_among_the_patches_are_seen(side: int, others: int) -> None:
+    """A class token in the middle, as Vision Mamba has it: half of the places would be shifted."""
+    middle = side * side // 2
+
+    def split(x: Tensor) -> Tensor:
+        patches = tokens(x)
+        own = x.new_zeros(len(x), others, 3)
+        return torch.cat([patches[:, :middle], own, patches[:, middle:]], 1)
+
+    def back(x: Tensor) -> Tensor:
+        patches = torch.cat([x[:, :middle], x[:, middle + others :]], 1)
+        return patches.transpose(1, 2).unflatten(2, (side, side))
+
+    for prefix in (0, others):
+        network = backbone(Then(split, back), "layer", size=8 * side, prefix_tokens=prefix)
+        with pytest.raises(ValueError, match="no patches stand among the patches, not in front"):
+            network.use("layer")
+
+
+def test_a_copy_shares_what_is_known() -> None:
+    """Whoever looks first looks for both, at the network that nobody altered."""
+    network = backbone(Then(lambda x: 1 * x, lambda x: x), "layer")
+    passed: list[int] = []
+    network.network.register_forward_pre_hook(lambda _m, inputs: passed.append(len(inputs[0])))
+    altered, again = network.alterable(), network.alterable()
+    altered.network.layer.forward = lambda x: x.flip(3)  # type: ignore[assignment, union-attr]
+    assert altered.use("layer").follows == 1.0
+    assert again.use("layer") == network.use("layer") == network.probed.layers["layer"]
+    assert passed == [1, POSITIONS**2 + 1]
+
+
+def test_tokens_are_asked_of_a_layer_that_has_some() -> None:
+    network = backbone(vit(), "blocks.1.norm1", prefix_tokens=1)
+    network.cam_layer = "patch_embed.proj"
+    with pytest.raises(ValueError, match=r"layer 'patch_embed.proj' gives no tokens: expected"):
+        network.has_class_token()
+
+
+def test_a_layer_that_runs_twice_for_a_batch_alone() -> None:
+    class Again(Then):
+        def forward(self, images: Tensor) -> Tensor:
+            grid = self.layer(self.pool(images))
+            if len(images) > 1:
+                grid = self.layer(grid)
+            logits: Tensor = self.head(grid.mean(dim=(2, 3)))
+            return logits
+
+    with pytest.raises(ValueError, match="it runs 2 times a forward pass"):
+        backbone(Again(lambda x: 1 * x, lambda x: x), "layer").use("layer")
+
+
 def test_a_layer_that_is_not_finite_is_named_as_such() -> None:
     network = backbone(Then(lambda x: x.log() - x.log() * torch.inf, torch.nan_to_num), "layer")
     with pytest.raises(ValueError, match=r"cannot read layer 'layer': it gives NaN or infinite"):
@@ -192,14 +243,6 @@ def test_half_precision_around_it_does_not_matter() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         half = tiny_vit().use("blocks.2.norm1")
     assert half == tiny_vit().use("blocks.2.norm1")
-
-
-def test_a_copy_that_is_altered_keeps_what_was_seen() -> None:
-    network = backbone(Then(lambda x: 1 * x, lambda x: x), "layer")
-    network.observe()
-    copied = copy.deepcopy(network)
-    copied.network.layer.forward = lambda x: x.flip(3)  # type: ignore[assignment, union-attr]
-    assert copied.use("layer") == network.use("layer")
 
 
 def test_building_and_probing_take_twenty_passes_of_one_image() -> None:

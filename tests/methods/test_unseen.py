@@ -105,6 +105,35 @@ def test_training_goes_on_from_what_it_says(cnn: Backbone, pixels: Tensor) -> No
     assert all(map(torch.equal, *tensors))
 
 
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ([1], "cannot read the trained state"),
+        ({"class_counts": "abcde"}, "has class_counts that are no counts"),
+        ({"class_counts": {str(i): 1 for i in range(5)}}, "has class_counts that are no counts"),
+        ({"class_counts": [1, -1, 1, 1, 1]}, "has class_counts that are no counts"),
+        ({"explainer": "TAME"}, "is of explainer TAME: expected TTAME"),
+    ],
+)
+def test_metadata_of_somebody_is_checked_before_anything_is_taken(
+    metadata: dict[str, object], message: str, cnn: Backbone, tmp_path: Path
+) -> None:
+    path, explainer = write_state(tmp_path / "a", TTAME(cnn, seed=1), metadata), TTAME(cnn)
+    with pytest.raises(ValueError, match=message):
+        explainer.load_state(path)
+    tensors = (e.attention.state_dict().values() for e in (explainer, TTAME(cnn)))
+    assert all(map(torch.equal, *tensors))
+
+
+def test_a_state_that_is_not_finite_is_refused(cnn: Backbone, tmp_path: Path) -> None:
+    broken = TTAME(cnn)
+    with torch.no_grad():
+        next(broken.attention.parameters())[0, 0] = torch.nan
+    path = write_state(tmp_path / "a", broken, {"commit": "x"})
+    with pytest.raises(ValueError, match=r"holds NaN or infinite values, in convs.0.weight"):
+        TTAME(cnn).load_state(path)
+
+
 def test_counts_of_another_network_are_refused(cnn: Backbone, tmp_path: Path) -> None:
     path = write_state(tmp_path / "a", TTAME(cnn), {"class_counts": [1, 2]})
     with pytest.raises(ValueError, match="counts the images of 2 classes: expected the 5 of"):

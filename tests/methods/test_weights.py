@@ -1,5 +1,6 @@
 """Weights mean what their publisher means, or are refused as what they are."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,14 +115,77 @@ def test_both_formats_of_torch_are_read(old: bool, tmp_path: Path) -> None:
 
 
 def test_weights_of_a_larger_network_are_refused(tmp_path: Path) -> None:
-    """All that the network has is there, and more of the same; what stands beside it may."""
+    """All that the network has is there, and more of the same."""
     state = network(1).state_dict()
-    deeper = below("module.")(state | {"1.extra.weight": torch.ones(2)})
-    with pytest.raises(ValueError, match=r"do not fit: 1.extra.weight is \(2,\), expected none"):
-        adopt_weights(network(), deeper, "own")
+    for more in ("1.extra.weight", "loss.weight", "1.more.0.bias"):
+        for start in ("", "module."):
+            deeper = below(start)(state | {more: torch.ones(2)})
+            with pytest.raises(ValueError, match=rf"do not fit: {more} is \(2,\), expected none"):
+                adopt_weights(network(), deeper, "own")
+
+
+@pytest.mark.parametrize("start", ["", "module."])
+def test_what_modules_keep_beside_their_weights_is_left_out(start: str) -> None:
+    """Tables that are computed, and counters of tools, come and go with versions."""
+    state = network(1).state_dict()
+    kept = {"0.relative_position_index": torch.ones(3, 3), "1.total_ops": torch.ones(1)}
     made = network(2)
-    adopt_weights(made, below("module.")(state | {"loss.weight": torch.ones(2)}), "own")
+    adopt_weights(made, below(start)(state | kept), "own")
     assert same(made, network(1))
+
+
+def test_a_set_at_the_top_is_chosen_by_an_empty_key() -> None:
+    one, other = network(1).state_dict(), below("ema.")(network(2).state_dict())
+    for key, seed in (("", 1), ("ema", 2)):
+        made = network(3)
+        adopt_weights(made, one | other, "own", key)
+        assert same(made, network(seed))
+
+
+@pytest.mark.parametrize("start", ["", "model.", "state_dict.module."])
+def test_names_of_other_publishers_are_those_that_timm_knows(start: str) -> None:
+    """The authors' files of ConvNeXt have `downsample_layers`, timm's `stages.N.downsample`."""
+    spec: dict[str, Any] = {"source": "timm", "model": "convnext_atto", "weights": "none"}
+    made, given = (build_network("net", **spec) for _ in "ab")
+    with torch.no_grad():
+        given.stages[0].blocks[0].norm.weight.fill_(0.25)  # type: ignore[index, union-attr]
+    theirs = {}
+    for name, tensor in given.state_dict().items():
+        name = re.sub(r"^stem\.(\d)", r"downsample_layers.0.\1", name)
+        name = re.sub(r"^stages\.(\d)\.downsample\.", r"downsample_layers.\1.", name)
+        name = re.sub(r"^stages\.(\d)\.blocks\.", r"stages.\1.", name)
+        name = name.replace("conv_dw", "dwconv").replace("mlp.fc", "pwconv")
+        name = name.replace("head.norm", "norm").replace("head.fc", "head")
+        theirs[name] = tensor
+    assert "downsample_layers.0.0.weight" in theirs
+    adopt_weights(made, below(start)(theirs), "own")
+    assert same(made, given)
+    both = below("model.")(theirs) | below("model_ema.")(theirs)
+    with pytest.raises(ValueError, match="own do not fit"):
+        adopt_weights(made, both, "own")
+
+
+@pytest.mark.parametrize("content", [b"\x80abc", b"\x80\x02.", b"PK\x03\x04"])
+def test_what_damaged_files_do_to_their_reader_is_one_line(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "own.pth").write_bytes(content)
+    with pytest.raises(ValueError, match=r"cannot read the weights file .*: expected a whole file"):
+        load_weights(network(), tmp_path / "own.pth", "net")
+
+
+def test_a_file_without_tensors_by_name(tmp_path: Path) -> None:
+    for content in ({}, [network().state_dict()], 3):
+        torch.save(content, tmp_path / "own.pth")
+        with pytest.raises(ValueError, match="holds no tensors by name: expected a state_dict"):
+            load_weights(network(), tmp_path / "own.pth", "net")
+
+
+def test_what_is_missing_is_named() -> None:
+    state = network(1).state_dict()
+    del state["2.bias"]
+    with pytest.raises(ValueError, match=r"own do not fit: 2\.bias is missing"):
+        adopt_weights(network(), below("model.")(state), "own")
+    with pytest.raises(ValueError, match=r"own do not fit: weight is \(2,\), expected none"):
+        adopt_weights(nn.ReLU(), {"weight": torch.ones(2)}, "own")
 
 
 class Harmful:

@@ -103,6 +103,7 @@ class Harmful:
         (npy(VALUES[0]), r"has shape \(2, 2\): expected \(3, h, w\)"),
         (npz(other=VALUES), "it has other: expected `maps`"),
         (npz(maps=VALUES, ids=["a", "b"]), "has 2 ids of 3 maps"),
+        (npz(maps=VALUES, ids=[["a"], ["b"], ["c"]]), r"its `ids` have shape \(3, 1\): expected"),
         (npz(maps=VALUES, ids=["a", "b", "b"]), "has b twice"),
         (npz(maps=VALUES, ids=["a", "b", "d"]), "has no map of 1 of 3 images, the first is c"),
         (lambda folder: folder / "nowhere.npy", "not found"),

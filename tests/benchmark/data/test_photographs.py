@@ -298,6 +298,20 @@ def test_orientation_in_the_file_is_left_alone(tmp_path: Path) -> None:
     assert torch.equal(found[0], torch.from_numpy(pixels).permute(2, 0, 1))
 
 
+def test_deep_and_huge_photographs_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PIL cuts 16 bits off at 255, and takes a huge one for an attack."""
+    deep, huge = tmp_path / "deep.png", tmp_path / "huge.png"
+    Image.fromarray(np.full((64, 64), 40000, np.uint16)).save(deep)
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(huge)
+    with pytest.raises(ValueError, match=r"photograph .*deep.png has more than 8 bits a channel"):
+        list(decoded([[(deep, None)]], resize=64, size=64))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ValueError, match=r"cannot read the photograph .*huge.png: Image size"):
+        list(decoded([[(huge, None)]], resize=64, size=64))
+
+
 def test_there_may_be_no_validation_images(settings: Params, folder: Path) -> None:
     stand_in.build(folder, "torchvision", train=2, held=3)
     params = profile(settings)

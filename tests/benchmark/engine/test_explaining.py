@@ -155,17 +155,17 @@ def test_somebodys_explainer_alters_a_copy_alone(
     cnn: Backbone, make_split: MakeSplit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And explains the classes that the network named before."""
-    (tmp_path / "somebodys.py").write_text(OWN)
+    (tmp_path / "altering.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
     split = make_split("evaluation", 5)
     before = cnn.predict(split.images(slice(5)))
-    explainer = explaining.assemble("somebodys:Mine", cnn, {})
+    explainer = explaining.assemble("altering:Mine", cnn, {})
     maps, _ = explain(explainer, split, 2, "own")
     expected = split.images(slice(5))[:, 0] * (before + 1)[:, None, None] / 5
     assert np.array_equal(maps, expected.numpy())
     assert torch.equal(cnn.predict(split.images(slice(5))), before)
     assert explaining.assemble("gradcam", cnn, {}).backbone is cnn
-    sys.modules.pop("somebodys")
+    sys.modules.pop("altering")
 
 
 @pytest.mark.parametrize(("mode", "scores"), [("corrected", None), ("reference", "logits")])
