@@ -3,7 +3,8 @@
     python -m benchmark renew efficientnet_lite0/ttame
     python -m benchmark renew efficientnet_lite0/ttame/no_skip
 
-The second is a variant of the ablation study. Twenty steps at the peak rate are taken with the code
+The second is a variant of the ablation study; if its states are not here, `--commit` says whose code
+trained them, and its rows say by which key. Twenty steps at the peak rate are taken with the code
 of the commit that the state was trained at, and with the present one. If every tensor moves alike
 and the optimiser has the same settings, the state gets the present key, and commit and result are
 written down beside it. Maps and scores are never renewed: they are computed anew.
@@ -26,7 +27,7 @@ from benchmark.core.history import CODE as CODE_FILES
 from benchmark.core.history import current_commit, read_git, unpack
 from benchmark.core.params import PARAMS, Cell, load
 from benchmark.core.stage import keep_freed_memory
-from benchmark.core.store import Result, Shelf
+from benchmark.core.store import Key, Result, Shelf
 
 STEPS = 20
 
@@ -53,6 +54,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("cell", help="BACKBONE/EXPLAINER, or BACKBONE/EXPLAINER/VARIANT")
+    parser.add_argument("--commit", help="of a variant without states: whose code trained it")
     parser.add_argument("--write-steps", type=Path, metavar="FILE", help=argparse.SUPPRESS)
     given = parser.parse_args()
     keep_freed_memory()
@@ -61,7 +63,8 @@ def main() -> None:
         if given.write_steps is not None:
             write_steps(project, find_trained(project, given.cell)[0], given.write_steps)
         else:
-            print(renew(project, find_trained(project, given.cell), given.cell))
+            states = find_trained(project, given.cell)
+            print(renew(project, states, given.cell, given.commit))
     except (ValueError, OSError) as error:
         sys.exit(f"renew: {' '.join(str(error).split())}")
 
@@ -98,11 +101,17 @@ def find_trained(project: Project, name: str) -> list[Trained]:
     ]
 
 
-def renew(project: Project, states: list[Trained], name: str) -> str:
+def renew(project: Project, states: list[Trained], name: str, commit: str | None = None) -> str:
     """Give states the key of the present code, if that trains alike.
 
     The seeds of a variant are renewed together, by steps with the first seed; the old code is that
     of the last, since a state that was trained earlier may have become the first.
+
+    Args:
+        project: of the states.
+        states: see `find_trained`.
+        name: of the cell or variant.
+        commit: whose code trained a variant, if its states are not here.
 
     Returns:
         What was done, in a line.
@@ -110,7 +119,17 @@ def renew(project: Project, states: list[Trained], name: str) -> str:
     Raises:
         ValueError: a state is stale for another reason, or the two do not train alike.
     """
-    reasons = {reason for state in states for reason in state.shelf.why(state.made)}
+    here = all(state.made.name in state.shelf.records for state in states)
+    records = [s.shelf.records[s.made.name] for s in states] if here else told_by_rows(states, name)
+    reasons = {
+        reason
+        for state, record in zip(states, records, strict=True)
+        for reason in (
+            state.shelf.why(state.made)
+            if here
+            else state.made.key.differences(Key(**record["key"]), NOT_COMPARED)
+        )
+    }
     if not reasons:
         return f"{name} is fresh: nothing to renew"
     if reasons != {CODE}:
@@ -119,10 +138,14 @@ def renew(project: Project, states: list[Trained], name: str) -> str:
             "run `dvc repro`"
         )
     refuse_uncommitted()
-    newest = states[-1]
-    record = newest.shelf.records[newest.made.name]
-    trained_by = record.get("renewed", [{"code": record["key"]["code"]}])[0]["code"]
-    commit = commit_of(newest.made.files[0])
+    first = {"code": records[-1]["key"]["code"]}
+    trained_by = records[-1].get("renewed", [first])[0]["code"]
+    if here:
+        commit = commit_of(states[-1].made.files[0])
+    elif commit is None:
+        raise ValueError(
+            f"the states of {name} are not here: expected --commit, whose code trained them"
+        )
     with TemporaryDirectory() as made:
         folder = Path(made)
         unpack(commit, folder / "code")
@@ -140,7 +163,7 @@ def renew(project: Project, states: list[Trained], name: str) -> str:
     largest = largest_difference(old, new, name, commit)
     proof = {"from": commit, "to": current_commit(), "code": trained_by, "steps": new["steps"]}
     for state in states:
-        write_proof(project, state, name, proof | {"difference": largest})
+        write_proof(state, name, proof | {"difference": largest}, here)
     done = f"{name} renewed: {new['steps']} steps differ by {largest:.1e}"
     return f"{done} of the largest update at most"
 
@@ -156,16 +179,34 @@ def refuse_uncommitted() -> None:
         raise ValueError(f"{changed[0].strip()} is not committed: expected the code of a commit")
 
 
-def write_proof(project: Project, state: Trained, name: str, proof: dict[str, Any]) -> None:
+def told_by_rows(states: list[Trained], name: str) -> list[dict[str, Any]]:
+    """The record of each state of a variant as its rows have it, where the states are not here.
+
+    Raises:
+        ValueError: there are no rows of it.
+    """
+    backbone, _, variant = (*name.split("/"), "")[:3]
+    rows = Shelf(results.ABLATION / backbone).records.get(variant, {})
+    keys = rows.get("training", {})
+    if any(str(state.seed) not in keys for state in states):
+        raise ValueError(f"{name} is not trained: expected a state or rows of it, run `dvc repro`")
+    return [{"key": keys[str(state.seed)]} for state in states]
+
+
+def write_proof(state: Trained, name: str, proof: dict[str, Any], here: bool) -> None:
     """Give a state the present key, with the proof; also where scores of a variant name it."""
-    record = state.shelf.records[state.made.name]
-    kept = {key: value for key, value in record.items() if key not in ("key", "files")}
-    kept["renewed"] = [*record.get("renewed", []), proof]
-    state.shelf.record([state.made], **kept)
+    if here:
+        record = state.shelf.records[state.made.name]
+        kept = {key: value for key, value in record.items() if key not in ("key", "files")}
+        kept["renewed"] = [*record.get("renewed", []), proof]
+        state.shelf.record([state.made], **kept)
     backbone, _, variant = (*name.split("/"), "")[:3]
     scored = Shelf(results.ABLATION / backbone)
-    if variant and "training" in scored.records.get(variant, {}):
-        scored.records[variant]["training"][str(state.seed)] = asdict(state.made.key)
+    rows = scored.records.get(variant, {})
+    if variant and "training" in rows:
+        rows["training"][str(state.seed)] = asdict(state.made.key)
+        if not here:
+            rows["renewed"] = [*(p for p in rows.get("renewed", []) if p != proof), proof]
         scored.write()
 
 
