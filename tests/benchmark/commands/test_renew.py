@@ -110,6 +110,35 @@ def test_a_refactoring_renews_and_a_change_does_not(trained: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
+def test_a_variant_whose_states_are_away_is_renewed_by_its_rows(
+    trained: Path, tmp_path: Path
+) -> None:
+    """As in a clone, which has the rows of the study alone."""
+    folder = tmp_path / "copy"
+    shutil.copytree(trained, folder)
+    shutil.rmtree(folder / "results" / "variants")
+    before = run(folder, "git", "rev-parse", "HEAD").stdout.strip()
+    assert "nothing to renew" in run_module(folder, "benchmark", "renew", VARIANT).stdout
+    edit(folder, "    trainee.train()\n", "    trainee.train(mode=True)\n")
+    after = commit(folder)
+    done = run_module(folder, "benchmark", "renew", VARIANT)
+    assert "are not here: expected --commit, whose code trained them" in done.stderr
+    done = run_module(folder, "benchmark", "renew", VARIANT, "--commit", after)
+    assert "was trained by code that is not that of its commit" in done.stderr
+    done = run_module(folder, "benchmark", "renew", VARIANT, "--commit", before)
+    assert "2 steps differ by 0.0e+00" in done.stdout, done.stderr
+    keys = folder / "results" / "ablation" / CNN / "keys.json"
+    (proof,) = json.loads(keys.read_text())["baseline"]["renewed"]
+    assert (proof["from"], proof["to"], proof["difference"]) == (before, after, 0.0)
+    done = run_module(folder, "benchmark.ablate", CNN)
+    assert "training" not in done.stderr, done.stderr
+    assert "keeps the rows of baseline: their states are not here" in done.stdout
+    shutil.rmtree(folder / "results" / "ablation")
+    done = run_module(folder, "benchmark", "renew", VARIANT, "--commit", before)
+    assert "is not trained: expected a state or rows of it" in done.stderr
+
+
+@pytest.mark.slow
 def test_what_is_stale_for_another_reason_is_refused(trained: Path, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(trained, folder)
