@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help repro verify imagenet imagenette test slow kill status runtime runtime-compare speed recognised distill lint types fresh profiles requirements clean
+.PHONY: help repro verify imagenet imagenette test slow kill status runtime runtime-compare speed recognised distill lint types docs fresh profiles requirements clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -71,6 +71,9 @@ lint: $(INSTALLED) ## ruff, formatting and rules
 
 types: $(INSTALLED) ## mypy, strict
 	mypy
+
+docs: $(INSTALLED) ## the pages as a site, docs/_build/index.html; a warning is an error
+	python -m sphinx --quiet --fail-on-warning -E -b html docs docs/_build
 
 fresh: $(INSTALLED) ## the committed results are of the committed code and parameters
 	python -m benchmark status --check
