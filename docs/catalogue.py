@@ -46,6 +46,7 @@ def write_all(folder: Path, title: str, pages: dict[str, str]) -> None:
 
 def copy_pages(source: Path, folder: Path) -> None:
     """Copy the pages of the repository's top folder, with links that fit."""
+    folder.mkdir(parents=True, exist_ok=True)
     for name in COPIED:
         text = re.sub(r"\]\(docs/", "](../", (source / f"{name}.md").read_text())
         text = re.sub(r"\]\((?=results/|data/|CITATION)", "](../../", text)
