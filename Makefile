@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help repro verify imagenet imagenette test slow kill status runtime runtime-compare speed recognised distill lint types fresh profiles requirements clean
+.PHONY: help repro verify imagenet imagenette test slow kill status runtime runtime-compare speed recognised distill lint types readme docs fresh profiles requirements clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -13,7 +13,6 @@ help: ## list the targets
 repro: $(INSTALLED) ## the main job: every result on the embedded sample
 	python -m benchmark.check
 	dvc repro
-	python -m benchmark readme
 	python -m benchmark verify --brief
 
 verify: $(INSTALLED) ## compare what is here with the commit; computed anew: make verify FLAGS=--from-scratch
@@ -71,6 +70,12 @@ lint: $(INSTALLED) ## ruff, formatting and rules
 
 types: $(INSTALLED) ## mypy, strict
 	mypy
+
+readme: $(INSTALLED) ## write the numbers of README and docs anew, from results/
+	python -m benchmark readme
+
+docs: $(INSTALLED) ## the pages as a site, docs/_build/index.html; a warning is an error
+	python -m sphinx --quiet --fail-on-warning -E -b html docs docs/_build
 
 fresh: $(INSTALLED) ## the committed results are of the committed code and parameters
 	python -m benchmark status --check

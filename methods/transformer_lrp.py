@@ -37,7 +37,7 @@ class TransformerLRP(Explainer):
       sums to the whole; the paper's normalisation (equations 8 to 10) therefore halves both.
     - An addition gives either operand its proportion, which may be huge and of either sign. The
       same normalisation shrinks each operand as a whole, image by image, to the part
-      |sum of its own| / (|sum of its own| + |sum of the other's|) of the sum that came in.
+      abs(sum of its own) / (abs(sum of its own) + abs(sum of the other's)) of what came in.
     - Taking the CLS token leaves the other tokens none.
     - A denominator of exactly 0 says nothing of the proportions and passes nothing on: all products
       x w of an output are negative, as may happen in a narrow network, or a sum cancels.

@@ -44,7 +44,7 @@ SHORT = [*CONFIDENCE, "road_morf_area", "road_lerf_area", "pointing_game"]
 CLAIMED = [*PROTOCOL, "energy_pointing_game"]
 """The measures of which the main claims are told in words."""
 
-HEADLINE = ("AD 100 %", "AD 50 %", "ROAD MoRF mean", "Energy in object")
+HEADLINE = ("AD 100 %", "ROAD MoRF mean", "Energy in object")
 """Those of them that the README tells."""
 
 READABLE = 6

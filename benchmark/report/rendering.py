@@ -1,5 +1,6 @@
 """Tables as people read them: CSV, Markdown and LaTeX (booktabs) from one frame."""
 
+import re
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -81,8 +82,13 @@ def write(path: Path, table: pd.DataFrame) -> None:
     markdown = table.map(markdown_cell).to_markdown(
         index=False, colalign=sides, disable_numparse=True
     )
-    results.write_text(path.with_suffix(".md"), markdown + "\n")
+    results.write_text(path.with_suffix(".md"), compact(markdown) + "\n")
     results.write_text(path.with_suffix(".tex"), latex(table))
+
+
+def compact(markdown: str) -> str:
+    """A table in Markdown without the blanks and dashes that only align its source."""
+    return re.sub(r"-{4,}", "---", re.sub(r" {2,}", " ", markdown))
 
 
 def write_document(path: Path, captions: dict[Path, str]) -> None:

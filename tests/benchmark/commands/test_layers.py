@@ -46,10 +46,7 @@ OTHERS = {
     "swin_tiny_patch4_window7_224": (["layers.1", "layers.2", "norm"], {"channels_last": True}),
     "swinv2_tiny_window8_256": (["layers.1", "layers.2", "norm"], {"channels_last": True}),
     "caformer_s18": (["stages.1", "stages.2", "stages.3"], {}),
-    "levit_128s": (
-        ["stages.0", "stages.1.downsample.attn_downsample.q", "stages.2"],
-        {"prefix_tokens": 0},
-    ),
+    "levit_128s": (["stages.0", "stages.1", "stages.2"], {"prefix_tokens": 0}),
     "resmlp_12_224": ([f"blocks.{i}" for i in (9, 10, 11)], {"prefix_tokens": 0}),
     "cait_xxs24_224": ([f"blocks.{i}.norm1" for i in (21, 22, 23)], {"prefix_tokens": 0}),
     "pit_ti_224": ([f"transformers.{i}.blocks" for i in range(3)], {"prefix_tokens": 1}),
