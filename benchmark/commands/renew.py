@@ -5,9 +5,9 @@
 
 The second is a variant of the ablation study; if its states are not here, `--commit` says whose
 code trained them, and its rows say by which key. Twenty steps at the peak rate are taken with the
-code of the commit that the state was trained at, and with the present one. If every tensor moves alike
-and the optimiser has the same settings, the state gets the present key, and commit and result are
-written down beside it. Maps and scores are never renewed: they are computed anew.
+code of the commit that the state was trained at, and with the present one. If every tensor moves
+alike and the optimiser has the same settings, the state gets the present key, and commit and result
+are written down beside it. Maps and scores are never renewed: they are computed anew.
 """
 
 import argparse
