@@ -300,7 +300,8 @@ def read_runtime(project: Project, backbone: str) -> pd.Series:
 def quality_runtime(table: pd.DataFrame, seconds: pd.Series, known: Known) -> Figure:
     """AD and ROAD MoRF, what there is of them, against the seconds an image, with the Pareto front.
 
-    The front is that of the explainers with the most images.
+    The front is that of the explainers with the most images; baselines explain nothing and are no
+    part of it.
     """
     scored = {name: level for name, level in QUALITY.items() if name in set(table["metric"])}
     figure, axes = canvas(1, len(scored), 7.4, PAGE)
@@ -309,9 +310,9 @@ def quality_runtime(table: pd.DataFrame, seconds: pd.Series, known: Known) -> Fi
         counted, images = with_counts(table, name)
         rows = at(counted, name, level).assign(seconds=lambda t: t["explainer"].map(seconds))
         rows = rows.dropna(subset=["seconds"])
-        whole = rows[rows["n"] == rows["n"].max()]
+        whole = rows[(rows["n"] == rows["n"].max()) & (rows["kind"] != "baseline")]
         front = staircase(whole["seconds"].to_numpy(), whole["value"].to_numpy())
-        axis.plot(*front.T, "0.45", lw=1, zorder=1)
+        axis.plot(*front.T, "0.45", ls="--", lw=1.2, zorder=1)
         axis.axvline(seconds["forward"], color="0.45", ls=":", zorder=1)
         for kind, own in rows.groupby("kind", sort=False):
             colour, marker = STYLES[str(kind)]
@@ -323,7 +324,7 @@ def quality_runtime(table: pd.DataFrame, seconds: pd.Series, known: Known) -> Fi
         axis.margins(0.06)
         drawn.append((rows, front))
     handles = [marker_of(kind) for kind in dict.fromkeys(table["kind"])]
-    handles += [Line2D([], [], color="0.45", lw=1, label="Pareto front")]
+    handles += [Line2D([], [], color="0.45", ls="--", lw=1.2, label="Pareto front")]
     handles += [Line2D([], [], color="0.45", ls=":", label="bare forward pass")]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     fix_layout(figure)
