@@ -81,6 +81,7 @@ def small(launch: str) -> dict[str, Any]:
     raw["images"] |= {"resize": SIDE + 8, "size": SIDE}
     for spec in raw["backbones"].values():
         spec |= {"weights": "none", "size": SIDE}
+        spec["trusted"] = [*spec["taps"], spec["cam_layer"]]  # random weights mix places
     raw["backbones"]["vit_b_16"]["arguments"] = {"image_size": SIDE}
     for recipe in ("train", "ablate"):
         raw[recipe] |= {"epochs": 1, "batch_size": 2, "log_every": 1, "precision": "float32"}

@@ -121,15 +121,13 @@ def renew(project: Project, states: list[Trained], name: str, commit: str | None
     """
     here = all(state.made.name in state.shelf.records for state in states)
     records = [s.shelf.records[s.made.name] for s in states] if here else told_by_rows(states, name)
-    reasons = {
-        reason
-        for state, record in zip(states, records, strict=True)
-        for reason in (
-            state.shelf.why(state.made)
-            if here
-            else state.made.key.differences(Key(**record["key"]), NOT_COMPARED)
+    reasons = set[str]()
+    for state, record in zip(states, records, strict=True):
+        told = Key(**record["key"])
+        own = (
+            state.shelf.why(state.made) if here else state.made.key.differences(told, NOT_COMPARED)
         )
-    }
+        reasons.update(own)
     if not reasons:
         return f"{name} is fresh: nothing to renew"
     if reasons != {CODE}:
@@ -146,15 +144,7 @@ def renew(project: Project, states: list[Trained], name: str, commit: str | None
         raise ValueError(
             f"the states of {name} are not here: expected --commit, whose code trained them"
         )
-    with TemporaryDirectory() as made:
-        folder = Path(made)
-        unpack(commit, folder / "code")
-        try:
-            old = take_steps(name, folder / "code", Path.cwd(), folder / "old.json")
-        except ValueError:  # of parameters that came later
-            place = workplace(commit, folder / "place")
-            old = take_steps(name, folder / "code", place, folder / "old.json")
-        new = take_steps(name, Path(__file__).parents[2], Path.cwd(), folder / "new.json")
+    old, new = steps_of_both(name, commit)
     if old["code"] != trained_by:
         raise ValueError(
             f"{name} was trained by code that is not that of its commit {commit[:12]}: expected a "
@@ -177,6 +167,19 @@ def refuse_uncommitted() -> None:
     changed = read_git("status", "--porcelain", "--", *CODE_FILES).splitlines()
     if changed:
         raise ValueError(f"{changed[0].strip()} is not committed: expected the code of a commit")
+
+
+def steps_of_both(name: str, commit: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What steps with the code of a commit do, and with the present one, see `take_steps`."""
+    with TemporaryDirectory() as made:
+        folder = Path(made)
+        unpack(commit, folder / "code")
+        try:
+            old = take_steps(name, folder / "code", Path.cwd(), folder / "old.json")
+        except ValueError:  # of parameters that came later
+            place = workplace(commit, folder / "place")
+            old = take_steps(name, folder / "code", place, folder / "old.json")
+        return old, take_steps(name, Path(__file__).parents[2], Path.cwd(), folder / "new.json")
 
 
 def told_by_rows(states: list[Trained], name: str) -> list[dict[str, Any]]:

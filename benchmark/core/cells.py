@@ -177,14 +177,19 @@ class Project:
 
     def spec(self, backbone: str) -> dict[str, Any]:
         """The arguments of methods.build_backbone, with what is known of the network's layers."""
-        kept = results.read_json(results.CHECK) if results.CHECK.is_file() else {}
-        known = kept.get("networks", {}).get(backbone, {})
+        known = self.known_network(backbone)
         fresh = known.get("key") == self.probe_key(backbone)
         return self.params.backbones[backbone].spec | {"probed": known if fresh else None}
 
     def trusted_layers(self, backbone: str) -> dict[str, float]:
         """The layers that are read though they do not follow the image, and how far each does."""
-        found: dict[str, float] = (self.spec(backbone)["probed"] or {}).get("trusted", {})
+        found: dict[str, float] = self.known_network(backbone).get("trusted", {})
+        return found
+
+    def known_network(self, backbone: str) -> dict[str, Any]:
+        """What the stage check wrote of a network; empty if it did not run."""
+        kept = results.read_json(results.CHECK) if results.CHECK.is_file() else {}
+        found: dict[str, Any] = kept.get("networks", {}).get(backbone, {})
         return found
 
     def probe_key(self, backbone: str) -> str:

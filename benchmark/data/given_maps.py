@@ -1,6 +1,7 @@
 """Maps that somebody else made, from a file of theirs."""
 
 import pickle
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 
 MAPS, IDS = "maps", "ids"
 """The arrays of an .npz file."""
+
+NPY = b"\x93NUMPY"
+"""How an .npy file begins."""
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".pdf", ".svg")
 
@@ -62,6 +66,8 @@ def read_given_maps(path: Path, ids: Sequence[str]) -> NDArray[np.float32]:
 
 def read_npy(path: Path) -> tuple[NDArray[Any], list[str] | None]:
     """An array; its images are not named."""
+    if path.open("rb").read(len(NPY)) != NPY and not zipfile.is_zipfile(path):
+        raise ValueError("it does not begin as such files do")
     found = np.load(path, allow_pickle=False)
     if not isinstance(found, np.ndarray):
         raise ValueError("it holds several arrays: expected one, or call it .npz")
