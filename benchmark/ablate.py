@@ -179,13 +179,20 @@ def score(
     counts = project.variant_images(cell)
     split = split.first(max(counts.values()))
     explainer = explaining.assemble(name, network, settings, state.files[0])
-    targets = explaining.predict(network, split, params.explain.batch_size)
+    targets, _ = explaining.choose(network, split, params.explain.batch_size, params.target)
     pieces = explaining.explain(explainer, split, targets, work, **project.explain_settings(cell))
     maps = explaining.joined_maps(pieces)
     suites = {n: (params.evaluate.settings[n], count) for n, count in counts.items()}
     views = scoring.views_of(suites, params.mode, network, maps, trained=True)
-    size = params.evaluate.batch_size
-    found = scoring.score(views, network, split, work, seed=params.seed, batch_size=size)
+    found = scoring.score(
+        views,
+        network,
+        split,
+        work,
+        seed=params.seed,
+        batch_size=params.evaluate.batch_size,
+        target=params.target,
+    )
     return scoring.in_order(pd.concat(found))
 
 

@@ -126,6 +126,7 @@ def score(
             work,
             seed=params.seed,
             batch_size=params.evaluate.batch_size,
+            target=params.target,
             name="-".join(["scores-from", str(start), *suites]),
         )
         scores += found[:own]

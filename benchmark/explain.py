@@ -10,6 +10,9 @@ from benchmark.core.params import Cell, Params
 from benchmark.core.stage import run_shared
 from benchmark.core.store import Result, Shelf, Unfinished
 
+TENTHS = 1
+"""Decimals of a probability in per cent: those that another processor hardly changes."""
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -27,19 +30,24 @@ def main(params: Params, backbone: str) -> None:
     shelf = Shelf(results.MAPS / backbone)
     maps = {cell.explainer: (cell, project.maps(cell)) for cell in project.cells(backbone)}
     other = {n: (c, found) for n, (c, _) in maps.items() if (found := project.other_maps(c))}
-    every = [found for _, found in (*maps.values(), *other.values())]
+    explained = project.targets(backbone)
+    every = [explained, *(found for _, found in (*maps.values(), *other.values()))]
     due = shelf.due(every)
     kept = {found.name: shelf.kept(found) for found in every}
     processes.wait()
     if due:
         from benchmark.data.splits import read_split
         from benchmark.engine.devices import device
-        from benchmark.engine.explaining import predict
+        from benchmark.engine.explaining import choose
         from methods import build_backbone
 
         network = build_backbone(backbone, device=device(), **project.spec(backbone))
         split = read_split(results.SPLITS, "evaluation")
-        targets = predict(network, split, params.explain.batch_size)
+        batch_size = params.explain.batch_size
+        targets, probabilities = choose(network, split, batch_size, params.target)
+        if explained.name in due and processes.first():
+            write_targets(project, explained, split, targets, probabilities)
+            shelf.record([explained])
         for mode, cells in ((params.mode, maps), (project.other_mode, other)):
             todo = [(cell, made) for cell, made in cells.values() if made.name in due]
             for cell, made in tqdm(todo, desc=backbone, unit="cell", disable=processes.silent()):
@@ -52,6 +60,22 @@ def main(params: Params, backbone: str) -> None:
                 work.forget()
     if processes.first():
         shelf.prune(every, results.COST / backbone)
+
+
+def write_targets(
+    project: Project, made: Result, split: "Split", targets: "Tensor", probabilities: "Tensor"
+) -> None:
+    """Write the explained class of each image, its name where it is known, and its probability."""
+    import pandas as pd
+
+    from benchmark.data.imagenet import class_names
+
+    names = class_names()  # of both sources of images
+    classes = targets.tolist()
+    percent = [round(100 * p, TENTHS) for p in probabilities.tolist()]
+    table = pd.DataFrame({"image": split.ids, "class_index": classes, "probability": percent})
+    table.insert(2, "class_name", [names[c] if c < len(names) else "" for c in classes])
+    results.write_csv(made.files[0], table)
 
 
 def extend_maps(

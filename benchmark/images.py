@@ -26,10 +26,11 @@ def main(params: Params) -> None:
 def make_splits(params: Params) -> "dict[str, Split | Listed]":
     """The splits by name, from where the parameters say."""
     from benchmark.data import compositions, photographs
+    from benchmark.data.decoding import Crop
 
     images = params.images
     if not isinstance(images, Compositions):
-        return dict(photographs.make_splits(images.folder, resize=images.resize, size=images.size))
+        return dict(photographs.make_splits(images.folder, Crop(**images.crop)))
     counts = {name: getattr(images, name) for name in ("train", "validation", "evaluation")}
     return dict(compositions.make_splits(images.folder, counts, seed=params.seed, size=images.size))
 

@@ -43,6 +43,7 @@ def compare_cells(
     """Compare the maps of cells; each level's network is made once for all of them."""
     from benchmark.data.splits import read_split
     from benchmark.engine.devices import device
+    from benchmark.engine.explaining import choose
     from benchmark.engine.randomising import randomised
     from methods import build_backbone
 
@@ -51,7 +52,7 @@ def compare_cells(
     settings = params.randomise
     split = read_split(results.SPLITS, "evaluation")
     split = split.first(max(settings.images, settings.seed_images))
-    targets = network.predict(split.images(slice(None)).to(network.device)).cpu()
+    targets, _ = choose(network, split, params.explain.batch_size, params.target)
     shuffled = {level: randomised(network, level, params.seed) for level in settings.layers}
     for cell, made in tqdm(todo, desc=backbone, unit="cell", disable=processes.silent()):
         work = Unfinished(f"randomise {cell.name}", made.key)

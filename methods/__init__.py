@@ -4,7 +4,7 @@ import importlib
 import inspect
 import pkgutil
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,20 @@ from methods._base import (
     check_maps,
     check_tensor,
 )
-from methods._networks import build_backbone, build_network, wrap_network
+from methods._inputs import Choice, Preparation, choose_targets
+from methods._layers import suggest_layers
+from methods._networks import build_network
 from methods._probe import Meaning, Probed, probe_layers
+from methods._wrapping import build_backbone, wrap
 
 __all__ = [
     "Backbone",
+    "Choice",
     "Explainer",
     "Kind",
     "Meaning",
     "Passes",
+    "Preparation",
     "Probed",
     "TrainableExplainer",
     "build",
@@ -35,11 +40,13 @@ __all__ = [
     "build_network",
     "check_maps",
     "check_tensor",
+    "choose_targets",
     "failing_in_one_line",
     "load",
     "names",
     "probe_layers",
-    "wrap_network",
+    "suggest_layers",
+    "wrap",
 ]
 
 
@@ -168,13 +175,22 @@ def settings_of(cls: type[Explainer]) -> list[str]:
     return known
 
 
-def build(cls: type[Explainer], backbone: Backbone, settings: dict[str, Any]) -> Explainer:
+def build(
+    cls: type[Explainer] | str, backbone: Backbone, settings: Mapping[str, Any] | None = None
+) -> Explainer:
     """An explainer for `backbone` with `settings`, the keyword arguments of its constructor.
+
+    Args:
+        cls: the class, or its name, see `load`.
+        backbone: that it explains.
+        settings: its defaults where there are none.
 
     Raises:
         ValueError: a setting the class does not have, a backbone family it does not support, or
             that its constructor failed.
     """
+    cls = load(cls) if isinstance(cls, str) else cls
+    settings = settings or {}
     name = cls.__module__.rpartition(".")[2]
     known = settings_of(cls)
     for key in settings:
@@ -183,11 +199,7 @@ def build(cls: type[Explainer], backbone: Backbone, settings: dict[str, Any]) ->
                 f"unknown setting {key!r} of explainer {name!r}: expected one of "
                 f"{', '.join(known) or 'none, it has no settings'}"
             )
-    if backbone.family not in cls.families:
-        raise ValueError(
-            f"explainer {name!r} does not support {backbone.name!r}: it is a {backbone.family}, "
-            f"expected {' or '.join(sorted(cls.families))}"
-        )
+    cls.refuse_family(backbone)
     with failing_in_one_line(cls):
         built = cls(backbone, **settings)
     if getattr(built, "backbone", None) is not backbone:

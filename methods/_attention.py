@@ -293,13 +293,8 @@ class MaskExplainer(TrainableExplainer):
         logits: Tensor = self.backbone(fill + masked_images(images - fill, masks))
         return logits
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
-        """See Explainer: one forward pass; maps at the resolution of the mechanism.
-
-        Raises:
-            ValueError: a class that training never saw, see `refuse_unseen`.
-        """
-        self.refuse_unseen(targets)
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
+        """See Explainer: one forward pass; maps at the resolution of the mechanism."""
         with torch.no_grad():
             features, _ = self._features(images)
             return normalise(self.attention.own_maps(features, targets))

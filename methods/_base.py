@@ -19,6 +19,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from methods._inputs import (
+    Choice,
+    Preparation,
+    check_images,
+    check_targets,
+    choose_targets,
+    read_photographs,
+)
 from methods._probe import (
     FOLLOWS,
     SHARP,
@@ -37,6 +45,9 @@ FAMILIES = frozenset({"cnn", "transformer"})
 
 PROVENANCE, CLASS_COUNTS = "provenance", "class_counts"
 """The entry (JSON) of a trained state's metadata, and where in it the class counts are."""
+
+SEEN = 8
+"""So many of the classes that training saw are named in a message."""
 
 Kind = Literal["trained", "CAM", "gradient", "perturbation", "attention", "baseline", "other"]
 """Kinds of explainers: what they draw on."""
@@ -70,10 +81,12 @@ class Backbone(nn.Module):
         channels_last: the grids are (B, h, w, C), as a Swin transformer's, not (B, C, h, w).
         trusted: layers that explainers may read although no place of theirs follows the image, as
             may be far behind a network's global mixing.
+        preparation: how photographs become such images; if None the shorter side is resized to 8/7
+            of `size`, as for most networks of ImageNet.
 
     Raises:
-        ValueError: a module of `taps` or `cam_layer` does not exist; grids that are tokens; mean or
-            std that are not of three channels.
+        ValueError: a module of `taps` or `cam_layer` does not exist, or none is given; grids that
+            are tokens; mean or std that are not of three channels.
 
     Attributes:
         channel_axis: of what the taps and the CAM layer give, 1 or -1.
@@ -97,8 +110,14 @@ class Backbone(nn.Module):
         prefix_tokens: int | None = None,
         channels_last: bool = False,
         trusted: Sequence[str] = (),
+        preparation: Preparation | None = None,
     ) -> None:
         super().__init__()
+        if isinstance(taps, str) or not taps:
+            raise ValueError(
+                f"backbone {name!r} has taps {taps!r}: expected a list of at least one layer"
+            )
+        refuse_size(name, size)
         if channels_last and prefix_tokens is not None:
             raise ValueError(
                 f"backbone {name!r} has channels_last and prefix_tokens {prefix_tokens}: expected "
@@ -110,8 +129,8 @@ class Backbone(nn.Module):
                 "values each, one a channel, of std above 0"
             )
         self.network = network.requires_grad_(False)
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1))
         self.name = name
         self.size = size
         self.classes = classes
@@ -120,6 +139,7 @@ class Backbone(nn.Module):
         self.prefix_tokens = prefix_tokens
         self.channel_axis = 1 if prefix_tokens is None and not channels_last else -1
         self.trusted = tuple(trusted)
+        self.preparation = preparation or Preparation(round(size * 8 / 7), size)
         self.probed = Probed()
         self._observed: dict[str, Observed] | None = None
         self._exact: dict[int, tuple[Meaning, Tensor]] | None = None
@@ -177,6 +197,37 @@ class Backbone(nn.Module):
     def predict(self, pixels: Tensor) -> Tensor:
         """The class (B,) it names for each of the pixels (B, 3, H, W) in [0, 1]."""
         return self.probabilities(pixels).argmax(dim=1)
+
+    def read(self, files: Sequence[str | Path]) -> Tensor:
+        """Photographs as images of this network, on its device; see `preparation`.
+
+        Args:
+            files: paths of photographs, in any format that PIL reads.
+
+        Returns:
+            (N, 3, size, size), float32 in [0, 1].
+
+        Raises:
+            ValueError: one is missing, damaged, or has more than 8 bits a channel.
+        """
+        return read_photographs(files, self.preparation).to(self.device)
+
+    def targets(
+        self, images: Tensor, choice: Choice = "predicted", labels: Tensor | None = None
+    ) -> Tensor:
+        """The class (B,), int64, of each image that is to be explained.
+
+        Args:
+            images: (B, 3, H, W), float32 in [0, 1], on the backbone's device.
+            choice: `predicted`, what it names; `runner_up`, what it names second; `label`; or a
+                class by its index.
+            labels: (B,), int64, of the images; for the choice `label`.
+
+        Raises:
+            ValueError: images that are none, an unknown choice, a class that does not exist.
+        """
+        check_images(images, self.mean)
+        return choose_targets(self.probabilities(images), choice, labels)
 
     def layer(self, name: str) -> nn.Module:
         """The module called `name` (as in `named_modules`) of the network."""
@@ -422,6 +473,18 @@ class Backbone(nn.Module):
         return outputs
 
 
+def refuse_size(name: str, size: Any) -> None:
+    """Refuse what is no side of a square.
+
+    Raises:
+        ValueError: names the backbone and the size.
+    """
+    if not isinstance(size, int) or size < 1:
+        raise ValueError(
+            f"backbone {name!r} has size {size!r}: expected the side of a square, in pixels"
+        )
+
+
 def _digest(module: nn.Module) -> str:
     state = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
@@ -433,10 +496,13 @@ def _digest(module: nn.Module) -> str:
 class Explainer(ABC):
     """Turns images and classes into maps. One class in one file; the file's name is its name.
 
-    The constructor takes the backbone first and its settings as keyword arguments with defaults.
-    A call leaves no trace: hooks, modes, gradients and random state are as before. Randomness is
-    seeded by the settings and by the image alone (see `image_seeds`), so that a map does not
-    depend on the images beside it.
+    A subclass says in `explain` how. The constructor takes the backbone first and its settings as
+    keyword arguments with defaults. A call leaves no trace: hooks, modes, gradients and random
+    state are as before. Randomness is seeded by the settings and by the image alone (see
+    `image_seeds`), so that a map does not depend on the images beside it.
+
+    Raises:
+        ValueError: the backbone is of a family that is not among `families`.
     """
 
     label: ClassVar[str]
@@ -451,9 +517,23 @@ class Explainer(ABC):
     """The families of backbones it supports."""
 
     def __init__(self, backbone: Backbone) -> None:
+        self.refuse_family(backbone)
         self.backbone = backbone
 
-    @abstractmethod
+    @classmethod
+    def refuse_family(cls, backbone: Backbone) -> None:
+        """Refuse a backbone of a family that is not supported.
+
+        Raises:
+            ValueError: names both.
+        """
+        if backbone.family not in cls.families:
+            raise ValueError(
+                f"explainer {cls.__module__.rpartition('.')[2]!r} does not support "
+                f"{backbone.name!r}: it is a {backbone.family}, expected "
+                f"{' or '.join(sorted(cls.families))}"
+            )
+
     def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
         """Maps of the evidence for `targets` in `images`.
 
@@ -463,7 +543,23 @@ class Explainer(ABC):
 
         Returns:
             (B, h, w), float32 in [0, 1], at the method's own resolution.
+
+        Raises:
+            ValueError: images or targets are not as they should be, see `check_images` and
+                `check_targets`; of a trained explainer, it is not trained, or never saw a class.
         """
+        self.refuse_input(images, targets)
+        return self.explain(images, targets)
+
+    def refuse_input(self, images: Tensor, targets: Tensor) -> None:
+        """Refuse images and targets that are not as they should be, see `__call__`."""
+        backbone = self.backbone
+        check_images(images, backbone.mean)
+        check_targets(targets, len(images), backbone.classes, backbone.device)
+
+    @abstractmethod
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
+        """What a call gives, of images and targets that are checked; see `__call__`."""
 
 
 class TrainableExplainer(Explainer):
@@ -474,6 +570,9 @@ class TrainableExplainer(Explainer):
     class_counts: Tensor | None = None
     """How many training images of each class `count_classes` has seen, (K,) int64, an image once an
     epoch; None if nobody counted."""
+
+    has_state: bool = False
+    """Whether it took a trained state over."""
 
     allows_unseen: bool = False
     """Whether classes that training never saw are explained, by initial noise: the pipeline does
@@ -497,6 +596,11 @@ class TrainableExplainer(Explainer):
             `loss`, which is differentiable, and its terms, each a scalar.
         """
 
+    def refuse_input(self, images: Tensor, targets: Tensor) -> None:
+        """See Explainer; also that there is no training to explain them by, see `refuse_unseen`."""
+        super().refuse_input(images, targets)
+        self.refuse_unseen(targets)
+
     def count_classes(self, labels: Tensor) -> None:
         """Count the labels (B,) of the images of a training step; `losses` calls it."""
         if self.class_counts is None:
@@ -510,6 +614,7 @@ class TrainableExplainer(Explainer):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
         self.attention.load_state_dict(state["attention"])
+        self.has_state = True
         counts: Tensor | None = state[CLASS_COUNTS]
         self.class_counts = None if counts is None else counts.to(self.backbone.device)
 
@@ -528,19 +633,32 @@ class TrainableExplainer(Explainer):
             return torch.zeros_like(targets, dtype=torch.bool)
         return self.class_counts.to(targets.device)[targets] == 0
 
+    def seen_classes(self) -> list[int]:
+        """The classes of which training saw an image; none if nobody counted."""
+        counts = self.class_counts
+        return [] if counts is None else counts.nonzero()[:, 0].tolist()
+
     def refuse_unseen(self, targets: Tensor) -> None:
-        """Refuse a class that training never saw, unless `allows_unseen`.
+        """Refuse to explain before training, or a class that it never saw; but `allows_unseen`.
 
         Raises:
             ValueError: names the class.
         """
-        if self.allows_unseen or self.class_counts is None or not self.unseen(targets).any():
+        if self.allows_unseen:
             return
-        first, seen = targets[self.unseen(targets)][0], (self.class_counts > 0).sum()
+        if self.class_counts is None and not self.has_state:
+            raise ValueError(
+                f"{self.label} is not trained, so that its map would be noise: expected its "
+                "trained state, see load_state"
+            )
+        if not self.unseen(targets).any():
+            return
+        first, seen = targets[self.unseen(targets)][0], self.seen_classes()
+        few = ", ".join(map(str, seen[:SEEN])) + (", ..." if len(seen) > SEEN else "")
         raise ValueError(
             f"no training image of {self.label} was of class {int(first)}, so that its map would "
-            f"be noise: expected one of the {int(seen)} classes that it saw; train it with such "
-            "images"
+            f"be noise: expected one of the {len(seen)} classes that it saw ({few}; see "
+            "seen_classes); train it with such images"
         )
 
     def load_state(self, path: Path) -> None:
@@ -609,6 +727,7 @@ class TrainableExplainer(Explainer):
                     "diverged or the file is damaged; train it anew"
                 )
         self.attention.load_state_dict(state)
+        self.has_state = True
 
 
 def _short(value: object) -> str:

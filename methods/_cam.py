@@ -30,7 +30,7 @@ class GradientCAM(Explainer):
         self._layer = layer or backbone.cam_layer
         backbone.use(self._layer)
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps at the resolution of the layer."""
         features, gradients = features_and_gradients(self.backbone, self._layer, images, targets)
         return normalise(self.combine(features, gradients).relu().float())

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from methods._base import Backbone, refuse_unless_one_of
+from methods._inputs import exact_device
 
 Fill = Literal["mean", "black", "white"]
 """A colour: the mean of the training images, which normalisation makes zero; black; white."""
@@ -39,7 +40,9 @@ def without_superpixels(
     """
     if fill != "segment":
         return colour_of(backbone, fill).expand(1, *image.shape)
-    sums = torch.zeros(3, int(labels.max()) + 1, dtype=torch.float64, device=image.device)
-    sums.index_add_(1, labels.flatten(), image.detach().flatten(1).double())
+    where = exact_device(image.device)
+    labels = labels.to(where)
+    sums = torch.zeros(3, int(labels.max()) + 1, dtype=torch.float64, device=where)
+    sums.index_add_(1, labels.flatten(), image.detach().flatten(1).to(where).double())
     means = sums / labels.flatten().bincount()
-    return means[:, labels][None].to(image.dtype)
+    return means[:, labels][None].to(image.dtype).to(image.device)

@@ -92,7 +92,7 @@ def blocks(backbone: Backbone) -> list[Block]:
         layers, kind, parts = network.encoder.layers, TorchvisionBlock, TORCHVISION
     else:
         raise ValueError(
-            f"backbone {backbone.name!r} is a {type(network).__name__}: expected the "
+            f"backbone {backbone.name!r} is of class {type(network).__name__}: expected the "
             "VisionTransformer of timm or of torchvision"
         )
     head(backbone)

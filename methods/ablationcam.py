@@ -45,7 +45,7 @@ class AblationCAM(Explainer):
         self._relative = relative
         self._batch_size = batch_size
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps at the resolution of the layer."""
         with torch.no_grad():
             maps = [

@@ -25,7 +25,7 @@ class CentreGaussian(Explainer):
             raise ValueError(f"sigma is {sigma}: expected a positive share of the image's side")
         self._sigma = sigma
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps at the resolution of the image."""
         profiles = []
         for side in images.shape[-2:]:

@@ -14,6 +14,6 @@ class Constant(Explainer):
     cost = "none"
     kind = "baseline"
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps (B, 7, 7)."""
         return torch.zeros(len(images), 7, 7, device=images.device)

@@ -28,7 +28,7 @@ class Edges(Explainer):
         super().__init__(backbone)
         self._sigma = sigma
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps at the resolution of the image."""
         grey = np.tensordot(images.cpu().numpy(), np.asarray(LUMINANCE, np.float32), axes=(1, 0))
         edges = np.stack([gaussian_gradient_magnitude(image, self._sigma) for image in grey])

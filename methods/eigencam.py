@@ -27,7 +27,7 @@ class EigenCAM(Explainer):
         self._layer = layer or backbone.cam_layer
         backbone.use(self._layer)
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps at the resolution of the layer."""
         with torch.no_grad(), self.backbone.tap([self._layer]) as outputs:
             self.backbone(images)

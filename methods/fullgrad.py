@@ -44,7 +44,7 @@ class FullGrad(Explainer):
                     f"gives {len(output)} outputs for one image, expected one"
                 )
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps at the resolution of the image."""
         inputs = images.detach().clone().requires_grad_()
         ran: list[tuple[nn.Module, Tensor]] = []

@@ -28,7 +28,7 @@ class GenericAttention(Explainer):
         super().__init__(backbone)
         blocks(backbone)
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps on the grid of the patches."""
         collected, gradients = attention_gradients(self.backbone, images, targets)
         return token_maps(self.backbone, weighted_rollout(collected, gradients))

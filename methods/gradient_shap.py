@@ -32,7 +32,7 @@ class GradientShap(Explainer):
         self._seed = seed
         self._attribute = CaptumGradientShap(backbone).attribute
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps at the resolution of the image."""
         attributions = []
         for image, target, seed in zip(images, targets, image_seeds(images), strict=True):

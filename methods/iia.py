@@ -56,7 +56,7 @@ class IIA(Explainer):
         self._batch_size = batch_size
         self._last = len(blocks(backbone)) - 1 if backbone.family == "transformer" else None
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps at the resolution of the layer or on the grid of the patches."""
         evidence = self._of_features if self._last is None else self._of_attention
         with torch.enable_grad():

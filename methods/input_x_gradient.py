@@ -19,6 +19,6 @@ class InputXGradient(Explainer):
         super().__init__(backbone)
         self._attribute = CaptumInputXGradient(backbone).attribute
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps at the resolution of the image."""
         return pixel_maps(self._attribute(images.detach().clone().requires_grad_(), target=targets))

@@ -27,7 +27,7 @@ class IntegratedGradients(Explainer):
         self._batch_size = batch_size
         self._attribute = CaptumIntegratedGradients(backbone).attribute
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps at the resolution of the image."""
         attributions = self._attribute(
             images.detach(),

@@ -51,7 +51,7 @@ class KernelShap(Explainer):
         self._batch_size = batch_size
         self._attribute = CaptumKernelShap(backbone).attribute
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps at the resolution of the image."""
         values = []
         for image, target, seed in zip(images, targets, image_seeds(images), strict=True):

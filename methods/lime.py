@@ -61,7 +61,7 @@ class Lime(Explainer):
         ridge = SkLearnRidge(alpha=1.0)
         self._attribute = CaptumLime(backbone, ridge, similarity_func=similarity).attribute
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps at the resolution of the image."""
         values = []
         for image, target, seed in zip(images, targets, image_seeds(images), strict=True):

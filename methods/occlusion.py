@@ -46,7 +46,7 @@ class Occlusion(Explainer):
         self._batch_size = batch_size
         self._attribute = CaptumOcclusion(backbone).attribute
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps at the resolution of the image."""
         with torch.no_grad():
             drops = [

@@ -25,7 +25,7 @@ class RandomMap(Explainer):
         self._cells = cells
         self._seed = seed
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps (B, cells, cells)."""
         maps = [
             torch.rand(

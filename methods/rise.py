@@ -9,6 +9,7 @@ from torch import Tensor
 
 from methods._base import Backbone, Explainer, normalise, refuse_unless_one_of
 from methods._fill import Fill, colour_of
+from methods._inputs import exact_device
 
 Scores = Literal["probabilities", "logits"]
 """What weights a mask: those of the explained class."""
@@ -61,16 +62,18 @@ class RISE(Explainer):
         self._scores = scores
         self._colour = colour_of(backbone, fill)
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps at the resolution of the image."""
-        sums = torch.zeros_like(images[:, 0], dtype=torch.float64)
+        where = exact_device(images.device)
+        sums = torch.zeros(images[:, 0].shape, dtype=torch.float64, device=where)
         for start in range(0, len(self._grids), self._batch_size):
             masks = self.masks(start, start + self._batch_size, images.shape[-2:]).to(images.device)
             for index, target in enumerate(targets.tolist()):
                 masked = torch.lerp(self._colour, images[index], masks[:, None])
                 scores = self._score(masked)[:, target]
-                sums[index] += torch.einsum("n,nhw->hw", scores, masks)
-        return normalise((sums / (len(self._grids) * self._probability)).float())
+                sums[index] += torch.einsum("n,nhw->hw", scores, masks).to(where)
+        means = sums / (len(self._grids) * self._probability)
+        return normalise(means.float().to(images.device))
 
     def _score(self, masked: Tensor) -> Tensor:
         """The scores (n, K) of masked images (n, 3, H, W)."""

@@ -29,7 +29,7 @@ class Rollout(Explainer):
         super().__init__(backbone)
         blocks(backbone)
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps on the grid of the patches, whatever the targets."""
         with torch.no_grad(), attentions(self.backbone) as collected:
             self.backbone(images)

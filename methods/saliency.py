@@ -18,7 +18,7 @@ class Saliency(Explainer):
         super().__init__(backbone)
         self._attribute = CaptumSaliency(backbone).attribute
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps at the resolution of the image."""
         gradients = self._attribute(images.detach().clone().requires_grad_(), target=targets)
         return normalise(gradients.amax(dim=1).float())

@@ -52,7 +52,7 @@ class ScoreCAM(Explainer):
         self._colour = colour_of(backbone, fill)
         self._batch_size = batch_size
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps at the resolution of the layer."""
         with torch.no_grad():
             with self.backbone.tap([self._layer]) as outputs:

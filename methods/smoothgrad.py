@@ -37,7 +37,7 @@ class SmoothGrad(Explainer):
         self._seed = seed
         self._attribute = NoiseTunnel(Saliency(backbone)).attribute
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps at the resolution of the image."""
         means = []
         for image, target, seed in zip(images, targets, image_seeds(images), strict=True):

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from methods._base import Backbone, Explainer
+from methods._inputs import exact_device
 from methods._transformer import (
     Block,
     attention_gradients,
@@ -71,12 +72,12 @@ class TransformerLRP(Explainer):
             )
         self._start_layer = start_layer
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps on the grid of the patches."""
         found = relevances(self.backbone, images, targets)
         used = slice(self._start_layer, None)
         scores = weighted_rollout(found.attentions[used], found.gradients[used])
-        return token_maps(self.backbone, scores)
+        return token_maps(self.backbone, scores.to(images.device))
 
 
 class Relevances(NamedTuple):
@@ -96,15 +97,18 @@ def relevances(backbone: Backbone, images: Tensor, targets: Tensor) -> Relevance
     The tokens' relevance sums to 1 for each image, before and after every block (but for what a
     denominator of 0 keeps, see there). All in float64.
     """
-    exact = copy.deepcopy(backbone).double()
+    where = exact_device(images.device)
+    exact = copy.deepcopy(backbone).to(where).double()
     exact.passes = backbone.passes
     layers, last = blocks(exact), head(exact)
     parts = [m for b in layers for m in (b.norm1, b.proj, b.norm2, b.fc2)]
     with recorded([*parts, last]) as seen:
-        collected, gradients = attention_gradients(exact, images.double(), targets)
+        collected, gradients = attention_gradients(
+            exact, images.to(where).double(), targets.to(where)
+        )
     with torch.no_grad():
         features, logits = seen[last]
-        chosen = F.one_hot(targets, logits.shape[1]).to(logits.dtype)
+        chosen = F.one_hot(targets.to(where), logits.shape[1]).to(logits.dtype)
         relevance = torch.zeros_like(seen[layers[-1].fc2][1])
         relevance[:, 0] = through_linear(features, last.weight, chosen)
         tokens, of_attention = [relevance], []

@@ -21,8 +21,8 @@ class TTAMEUntrained(Explainer):
 
     def __init__(self, backbone: Backbone, *, seed: int = 0) -> None:
         super().__init__(backbone)
-        self._explain = TTAME(backbone, seed=seed)
+        self._untrained = TTAME(backbone, seed=seed)
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer."""
-        return self._explain(images, targets)
+        return self._untrained.explain(images, targets)

@@ -3,10 +3,15 @@
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import pandas as pd
+from torch import Tensor
 
 from metrics._base import Measure, Metric, Perturbation, Reading, Values
 from metrics._maps import MODES, Maps
+from metrics._score import Predict, answers_of, perturbing, read_values, score_maps
 
 __all__ = [
     "MODES",
@@ -14,12 +19,17 @@ __all__ = [
     "Measure",
     "Metric",
     "Perturbation",
+    "Predict",
     "Reading",
     "Values",
+    "answers_of",
     "build",
     "load",
     "measures",
     "names",
+    "perturbing",
+    "read_values",
+    "score",
 ]
 
 
@@ -46,7 +56,7 @@ def load(name: str) -> type[Metric]:
     return found
 
 
-def build(name: str, settings: dict[str, Any]) -> Metric:
+def build(name: str, settings: Mapping[str, Any]) -> Metric:
     """The metric `name` with `settings`, the arguments of its constructor.
 
     Raises:
@@ -57,7 +67,8 @@ def build(name: str, settings: dict[str, Any]) -> Metric:
     for key in settings:
         if key not in known:
             raise ValueError(
-                f"unknown setting {key!r} of metric {name!r}: expected one of {', '.join(known)}"
+                f"unknown setting {key!r} of metric {name!r}: expected one of "
+                f"{', '.join(known) or 'none, it has no settings'}"
             )
     return cls(**settings)
 
@@ -65,3 +76,59 @@ def build(name: str, settings: dict[str, Any]) -> Metric:
 def measures() -> dict[str, Measure]:
     """Every measure of every metric, by name."""
     return {m.name: m for name in names() for m in load(name).measures}
+
+
+def score(
+    maps: Tensor,
+    images: Tensor,
+    targets: Tensor,
+    probabilities: Predict,
+    names: Sequence[str] = ("confidence", "road"),
+    *,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    objects: Tensor | None = None,
+    seeds: Sequence[int] | None = None,
+    mode: str = "corrected",
+    batch_size: int = 32,
+) -> pd.DataFrame:
+    """Score maps, as the pipeline does.
+
+    Args:
+        maps: (B, h, w), floats of any resolution; the larger, the more relevant.
+        images: (B, 3, H, W), float32 in [0, 1], on the device of `maps`.
+        targets: (B,), int64, the explained classes.
+        probabilities: pixels (n, 3, H, W) in [0, 1] to probabilities (n, K), such as
+            methods.Backbone.probabilities.
+        names: of metrics, see `names`.
+        settings: of metrics, by their names: the arguments of their constructors.
+        objects: (B, H, W), bool, where the object of each image is; localisation needs them.
+        seeds: of ties and noise, one an image; from its pixels if None.
+        mode: `corrected`, or `reference` for the arithmetic of the T-TAME authors' code.
+        batch_size: images through the network at a time.
+
+    Returns:
+        a row an image, measure and level: columns image (its number), metric, level (per cent of
+        the pixels; NaN without levels) and value. Measures of agreement with the prediction, as
+        ROAD's, are NaN where the explained class is not the predicted one.
+
+    Raises:
+        ValueError: an unknown metric or setting, tensors of other shapes or ranges, values that are
+            no probabilities.
+    """
+    own = settings or {}
+    if isinstance(names, str) or not names:
+        raise ValueError(f"names is {names!r}: expected a list of at least one metric")
+    for name in own:
+        if name not in names:
+            raise ValueError(f"settings of {name!r}: expected of one of {', '.join(names)}")
+    return score_maps(
+        [build(name, own.get(name, {})) for name in names],
+        maps,
+        images,
+        targets,
+        probabilities,
+        objects=objects,
+        seeds=seeds,
+        mode=mode,
+        batch_size=batch_size,
+    )

@@ -22,6 +22,8 @@ class Measure:
         higher_is_better: the good direction.
         paper: author, year, venue or arXiv number.
         levels: what its levels count; None for a measure without levels.
+        agreement: it asks whether the prediction stays the explained class, so that it means
+            something only where that is what the network predicts.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Measure:
     higher_is_better: bool
     paper: str
     levels: str | None = None
+    agreement: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,13 @@ class Metric(ABC):
     """A file's metric: what it measures. Derive from one of the two kinds below.
 
     `in_reference` says whether the evaluation of the T-TAME paper computes it, that is whether it
-    exists in the mode `reference`.
+    exists in the mode `reference`. `version` is raised when a value of a measure can change; the
+    changelog says why.
     """
 
     measures: ClassVar[tuple[Measure, ...]]
     in_reference: ClassVar[bool] = False
+    version: ClassVar[int] = 1
 
 
 class Perturbation(Metric):

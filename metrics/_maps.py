@@ -144,6 +144,11 @@ MODES: dict[str, type[Maps]] = {"corrected": Maps, "reference": ReferenceMaps}
 """The arithmetic of each mode."""
 
 
+def exact_device(device: torch.device) -> torch.device:
+    """Where float64 is computed for a device: the CPU for Apple's MPS, which has none."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
 def _normalise(maps: Tensor) -> Tensor:
     low = maps.amin(dim=(1, 2), keepdim=True)
     spread = maps.amax(dim=(1, 2), keepdim=True) - low

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from metrics._base import Measure, Reading, Values
-from metrics._maps import Maps
+from metrics._maps import Maps, exact_device
 
 
 class Complexity(Reading):
@@ -47,21 +47,21 @@ def gini(maps: Tensor) -> Tensor:
 
     With the values sorted upwards, 1 - 2 sum_k c_k / |c| (n - k + 1/2) / n.
     """
-    values = maps.flatten(1).double().sort(dim=1).values
+    values = maps.flatten(1).to(exact_device(maps.device)).double().sort(dim=1).values
     n = values.shape[1]
-    ranks = torch.arange(1, n + 1, device=maps.device, dtype=torch.float64)
+    ranks = torch.arange(1, n + 1, device=values.device, dtype=torch.float64)
     weights = (n - ranks + 0.5) / n
     total = values.sum(dim=1)
     index = 1 - 2 * (values @ weights) / total
-    return index.where(total > 0, 0.0).float()
+    return index.where(total > 0, 0.0).float().to(maps.device)
 
 
 def entropy(maps: Tensor) -> Tensor:
     """Shannon entropy of non-negative maps (B, H, W) as shares of their sum, 100 for ln(HW)."""
-    values = maps.flatten(1).double()
+    values = maps.flatten(1).to(exact_device(maps.device)).double()
     values = torch.where((values.sum(dim=1) > 0)[:, None], values, 1.0)
     shares = values / values.sum(dim=1, keepdim=True)
     nats = -torch.special.xlogy(shares, shares).sum(dim=1)
     uniform = math.log(shares.shape[1])
     percent: Tensor = 100 * nats / uniform
-    return percent.float()
+    return percent.float().to(maps.device)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from metrics._base import Measure, Reading, Values
-from metrics._maps import Maps
+from metrics._maps import Maps, exact_device
 
 
 class Localisation(Reading):
@@ -91,9 +91,11 @@ def pointing_game(ranks: Tensor, objects: Tensor, tolerance: float = 0.0) -> Ten
 
 def energy_pointing_game(maps: Tensor, objects: Tensor) -> Tensor:
     """The part of a map (B, H, W) that is inside the object, in per cent; 0 of a map of zeros."""
-    total = maps.sum(dim=(1, 2), dtype=torch.float64)
-    inside = (maps * objects).sum(dim=(1, 2), dtype=torch.float64)
-    return torch.where(total > 0, 100 * inside / total.clamp_min(1e-30), 0.0).float()
+    exact, there = (tensor.to(exact_device(maps.device)) for tensor in (maps, objects))
+    total = exact.sum(dim=(1, 2), dtype=torch.float64)
+    inside = (exact * there).sum(dim=(1, 2), dtype=torch.float64)
+    share = torch.where(total > 0, 100 * inside / total.clamp_min(1e-30), 0.0)
+    return share.float().to(maps.device)
 
 
 def iou_best(maps: Tensor, objects: Tensor) -> Tensor:

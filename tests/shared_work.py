@@ -36,7 +36,7 @@ def main(out: Path) -> None:
     work.forget()
     for name, explainer in (("ttame", trained), ("gradcam", GradCAM(backbone))):
         work = Unfinished("explain", Key(name, ""))
-        targets = explaining.predict(backbone, split, 4)
+        targets = explaining.choose(backbone, split, 4, "predicted")[0]
         pieces = explaining.explain(explainer, split, targets, work, batch_size=4, count_nan=False)
         assert explaining.cost_of(explainer, pieces)["images_forward"] == 1
         maps[name] = explaining.joined_maps(pieces)

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmark.commands.index import class_indices
 from benchmark.data.compositions import compose, load_cutouts
+from benchmark.data.imagenet import class_indices
 
 ROOT = Path(__file__).parents[1]
 LAYOUTS = {

@@ -47,7 +47,9 @@ def scored(
 ) -> pd.DataFrame:
     """The scores of one view."""
     blocks = scoring.blocks(split, [view])
-    pieces = scoring.score_blocks([view], backbone, split, seeds, batch_size, blocks.values())
+    pieces = scoring.score_blocks(
+        [view], backbone, split, seeds, batch_size, "predicted", blocks.values()
+    )
     return scoring.joined_scores(list(pieces), backbone)
 
 
@@ -93,7 +95,7 @@ def test_3_explained_and_scored_images_are_the_same_pixels(
     class Watching(Explainer):
         label, paper = "Watching", "none"
 
-        def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        def explain(self, images: Tensor, targets: Tensor) -> Tensor:
             seen["explained"].append(images)
             return images[:, 0]
 
@@ -111,7 +113,7 @@ def test_3_explained_and_scored_images_are_the_same_pixels(
 
     split, explainer = make_split("evaluation", 5), Watching(cnn)
     work = Unfinished("explain", Key("", ""))
-    targets = explaining.predict(cnn, split, 2)
+    targets = explaining.choose(cnn, split, 2, "predicted")[0]
     seen["explained"].clear()
     pieces = explaining.explain(explainer, split, targets, work, batch_size=2, count_nan=False)
     view = scoring.View("corrected", [Scored()], explaining.joined_maps(pieces))

@@ -225,7 +225,7 @@ def explain(
         network = build_backbone(cell.backbone, device=device(), **project.spec(cell.backbone))
         name = cell.load or cell.explainer
         broken = look_at_promises(project, cell, split)
-        targets = explaining.predict(network, split, params.explain.batch_size)
+        targets, _ = explaining.choose(network, split, params.explain.batch_size, params.target)
         explainer = explaining.assemble(name, network, cell.settings_in(params.mode), state)
         work = Unfinished(f"compare {cell.backbone}/{path.stem}", made.key)
         how = project.explain_settings(cell) | {"count_unseen": False}
@@ -271,7 +271,8 @@ def look_at_promises(project: Project, cell: Cell, split: Split) -> list[str]:
     spec = project.spec(cell.backbone)
     first, network = (build_backbone(cell.backbone, device=device(), **spec) for _ in range(2))
     images = split.images(slice(PROMISED)).to(network.device)
-    explaining.explain_batch(methods.build(cls, first, settings), images[:1], count_nan=True)
+    one = methods.build(cls, first, settings)
+    explaining.explain_batch(one, images[:1], count_nan=True, count_unseen=True)
     return broken_promises(Case(cls, network, images, network.predict(images), settings))
 
 
@@ -281,7 +282,9 @@ def score(
     """Scores of the maps at `path`, as the stage evaluate gives them, by a network of its own."""
     params = project.params
     metrics = {name: params.evaluate.metrics[name] for name in project.scored_metrics()}
-    parameters = [params.seed, params.mode, params.evaluate, params.explain.nan_maps, trained]
+    parameters: list[Any] = [params.seed, params.mode, params.target]
+    parameters += [params.evaluate, trained]
+    parameters.append(params.explain.nan_maps)
     modules = ["benchmark.engine.scoring", *(f"metrics.{name}" for name in metrics)]
     first = len(split), split_files("evaluation")
     key = project.key(modules, parameters, {"maps": path}, backbone, first)
@@ -292,9 +295,16 @@ def score(
         suites = {name: (own.settings, min(own.images or n, n)) for name, own in metrics.items()}
         maps = results.read_array(path)
         views = scoring.views_of(suites, params.mode, network, maps, trained=trained)
-        size = params.evaluate.batch_size
         work = Unfinished(f"compare {backbone}/{path.stem}", key)
-        found = scoring.score(views, network, split, work, seed=params.seed, batch_size=size)
+        found = scoring.score(
+            views,
+            network,
+            split,
+            work,
+            seed=params.seed,
+            batch_size=params.evaluate.batch_size,
+            target=params.target,
+        )
         table = scoring.in_order(pd.concat(found))
         results.write_scores(made.files[0], table, backbone, path.stem)
         shelf.record([made])

@@ -20,7 +20,7 @@ from benchmark.core.stage import run
 from benchmark.engine.devices import device
 from benchmark.engine.training import build_trainable
 from methods import build_backbone, build_network
-from methods._networks import NETWORK
+from methods._wrapping import NETWORK
 
 MECHANISM = re.compile(r"(?:^|\.)attn_mech\.(?:\d+\.)?((?:convs|bns)\.\d+\.\w+|(?:fuser|op)\.\w+)$")
 """Keys of an attention mechanism, and the name of the tensor inside it."""

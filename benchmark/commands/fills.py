@@ -133,13 +133,20 @@ def score_anew(
     works.append(work)
     settings = cell.settings_in(params.mode)
     explainer = explaining.assemble(cell.load or cell.explainer, network, settings)
-    targets = explaining.predict(network, split, params.explain.batch_size)
+    targets, _ = explaining.choose(network, split, params.explain.batch_size, params.target)
     pieces = explaining.explain(explainer, split, targets, work, **project.explain_settings(cell))
     maps = explaining.joined_maps(pieces)
     suite = {METRIC: (params.evaluate.metrics[METRIC].settings, n)}
     views = scoring.views_of(suite, params.mode, network, maps, trained=False)
-    size = params.evaluate.batch_size
-    (scores,) = scoring.score(views, network, split, work, seed=params.seed, batch_size=size)
+    (scores,) = scoring.score(
+        views,
+        network,
+        split,
+        work,
+        seed=params.seed,
+        batch_size=params.evaluate.batch_size,
+        target=params.target,
+    )
     path = work.path("scores.csv")
     results.write_scores(path, scoring.in_order(scores), cell.backbone, cell.explainer)
     return results.read_scores(path)

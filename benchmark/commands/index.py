@@ -15,17 +15,16 @@ import os
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from timm.data.imagenet_info import ImageNetInfo
 from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, is_image_file, make_dataset
 from tqdm import tqdm
 
 from benchmark.core import results
 from benchmark.core.params import Params, Photographs
 from benchmark.core.stage import run
+from benchmark.data.imagenet import class_indices, class_names
 from benchmark.data.seeds import seed_of
 
 LAYOUTS = (
@@ -163,18 +162,6 @@ def as_table(root: Path, folder: Path, found: Sequence[tuple[str | Path, int]]) 
         raise ValueError(f"{folder} has {twice} twice: expected every name once")
     names = dict(enumerate(class_names()))
     return table.assign(class_name=table["class_index"].map(names).fillna("unknown"))
-
-
-def class_indices() -> dict[str, int]:
-    """The index of each WordNet id."""
-    info: Any = ImageNetInfo()
-    return {name: index for index, name in enumerate(info.label_names())}
-
-
-def class_names() -> list[str]:
-    """A name of each class, by index."""
-    info: Any = ImageNetInfo()
-    return [name.split(",")[0] for name in info.label_descriptions()]
 
 
 def authors_lists(folder: Path) -> dict[str, Path] | None:

@@ -9,11 +9,12 @@ import torch
 from tqdm import tqdm
 
 import methods
-from benchmark.commands.layers import suggest, wake
+from benchmark.commands.layers import suggest
 from benchmark.core import results
 from benchmark.core.params import Backbone as Spec
 from benchmark.report.rendering import write
-from methods import Backbone, build_network, wrap_network
+from methods import Backbone, TrainableExplainer, build_network, wrap
+from methods._layers import wake
 
 NETWORKS = results.RESULTS / "networks"
 EXPLAINERS = NETWORKS / "explainers.csv"
@@ -102,7 +103,7 @@ def random_backbone(name: str, spec: Spec) -> Backbone:
         network = build_network(name, **made, weights="none")
     wake(network)
     last = spec.channels_last
-    return wrap_network(network, name=name, trusted=spec.taps, channels_last=last, **seen)
+    return wrap(network, name=name, trusted=spec.taps, channels_last=last, **seen)
 
 
 def attempt(explainer: str, network: Backbone) -> str:
@@ -114,6 +115,8 @@ def attempt(explainer: str, network: Backbone) -> str:
         settings = {"window": side // 2, "stride": side // 2}
     try:
         built = methods.build(methods.load(explainer), network, settings)
+        if isinstance(built, TrainableExplainer):
+            built.allows_unseen = True
         maps = built(image, torch.tensor([0]))
         methods.check_maps(maps, image)
     except ValueError as error:

@@ -19,13 +19,13 @@ import metrics
 from benchmark.core.cells import Project
 from benchmark.core.params import Cell, Compositions, Params, Photographs
 from benchmark.core.stage import run
-from benchmark.data.decoding import File, decoded
+from benchmark.data.decoding import Crop, File, decoded
 from benchmark.data.photographs import BATCH
 from benchmark.data.splits import Split, root
 from benchmark.engine import scoring, training
 from benchmark.engine.devices import autocast, device
 from benchmark.engine.recipe import Recipe
-from methods import Backbone, Explainer, build_backbone
+from methods import Backbone, Explainer, TrainableExplainer, build_backbone
 from metrics import Perturbation
 
 IMAGENET = 1_281_167
@@ -149,9 +149,8 @@ def decoding_rate(images: Photographs) -> float:
     folder = root()
     paths = pd.read_csv(images.folder / "evaluation.csv")["path"][:DECODED]
     files: list[File] = [(folder / path, seed) for seed, path in enumerate(paths)]
-    parts = decoded(
-        [files[i : i + BATCH] for i in range(0, len(files), BATCH)], images.resize, images.size
-    )
+    batches = [files[i : i + BATCH] for i in range(0, len(files), BATCH)]
+    parts = decoded(batches, Crop(**images.crop))
     start = time.perf_counter()
     count = sum(len(part) for part in parts)
     return count / (time.perf_counter() - start)
@@ -162,6 +161,8 @@ def of_cell(project: Project, cell: Cell, backbone: Backbone, pixels: Tensor) ->
     params, count = project.params, project.images_of(cell)
     cls = methods.load(cell.load or cell.explainer)
     explainer = methods.build(cls, backbone, cell.settings)
+    if isinstance(explainer, TrainableExplainer):
+        explainer.allows_unseen = True
     passes, seconds, size = explained(explainer, cell, pixels[:1])
     if seconds < CHEAP and len(pixels) > 1:
         passes, seconds, size = explained(explainer, cell, pixels)
@@ -213,7 +214,7 @@ def seconds_of_scoring(params: Params, backbone: Backbone) -> float:
     size = params.evaluate.batch_size
 
     def score() -> None:
-        list(scoring.score_blocks(views, backbone, split, [0], size, [slice(0, 1)]))
+        list(scoring.score_blocks(views, backbone, split, [0], size, "predicted", [slice(0, 1)]))
 
     score()
     start = training.clock(backbone.device)

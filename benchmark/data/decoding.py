@@ -2,31 +2,54 @@
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
+
+INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "lanczos", "box", "hamming")
+"""How a photograph can be resized, see PIL."""
+
+
+@dataclass(frozen=True)
+class Crop:
+    """How a photograph becomes an image of the splits.
+
+    Attributes:
+        resize: what the shorter side becomes, in pixels, with antialiasing.
+        size: side of the crop, in pixels.
+        interpolation: of the resizing, one of `INTERPOLATIONS`.
+        upright: turn it first as its EXIF entry says; ImageNet's are taken as they lie.
+    """
+
+    resize: int
+    size: int
+    interpolation: str = "bilinear"
+    upright: bool = False
+
 
 File = tuple[Path, int | None]
 """A photograph, and the seed of its crop; None for the centre."""
 
 
-def decoded(batches: Iterable[list[File]], resize: int, size: int) -> Iterator[Tensor]:
+def decoded(batches: Iterable[list[File]], crop: Crop) -> Iterator[Tensor]:
     """Batches of photographs, uint8 (n, 3, size, size), in their order; a process for each CPU.
 
-    The shorter side is resized (bilinear, antialiased) to `resize`; a seed crops at random and
-    flips every other image, else the centre is taken.
+    The shorter side is resized; a seed crops at random and flips every other image, else the centre
+    is taken.
 
     Raises:
         ValueError: a photograph is missing or damaged.
     """
     loader = DataLoader(
-        _Photographs(resize, size),
+        _Photographs(crop),
         batch_sampler=_Once(batches),
         num_workers=workers(),
         prefetch_factor=4,
@@ -47,25 +70,27 @@ def workers() -> int:
 class _Photographs(Dataset[Tensor]):
     """Files to uint8 images (3, size, size)."""
 
-    def __init__(self, resize: int, size: int) -> None:
-        self.resize = resize
-        self.size = size
+    def __init__(self, crop: Crop) -> None:
+        self.crop = crop
 
     def __getitem__(self, file: File) -> Tensor:
         path, seed = file
         try:
             with Image.open(path) as image:
                 deep = image.mode.startswith(("I", "F"))
-                whole = functional.resize(image.convert("RGB"), [self.resize], antialias=True)
+                turned = ImageOps.exif_transpose(image) if self.crop.upright else image
+                method = InterpolationMode(self.crop.interpolation)
+                whole = functional.resize(turned.convert("RGB"), [self.crop.resize], method)
         except (OSError, Image.DecompressionBombError) as error:
             raise ValueError(f"cannot read the photograph {path}: {error}") from error
         if deep:  # which PIL would cut off at 255
             raise ValueError(f"the photograph {path} has more than 8 bits a channel: expected 8")
+        size = self.crop.size
         if seed is None:
-            return _tensor(functional.center_crop(whole, [self.size, self.size]))
+            return _tensor(functional.center_crop(whole, [size, size]))
         rng = np.random.default_rng(seed)
-        left, top = (int(rng.integers(side - self.size + 1)) for side in whole.size)
-        cropped = functional.crop(whole, top, left, self.size, self.size)
+        left, top = (int(rng.integers(side - size + 1)) for side in whole.size)
+        cropped = functional.crop(whole, top, left, size, size)
         return _tensor(functional.hflip(cropped) if rng.random() < 0.5 else cropped)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmark.data.decoding import File, decoded
+from benchmark.data.decoding import Crop, File, decoded
 from benchmark.data.splits import Listed, Split, root
 
 BATCH = 64
@@ -17,13 +17,12 @@ BATCH = 64
 HELD_OUT = ("validation", "evaluation")
 
 
-def make_splits(folder: Path, *, resize: int, size: int) -> dict[str, Split | Listed]:
-    """The three splits of the photographs that `python -m benchmark index` has listed.
+def make_splits(folder: Path, crop: Crop) -> dict[str, Split | Listed]:
+    """The three splits of the photographs that were listed.
 
     Args:
         folder: of the lists.
-        resize: what the shorter side becomes, in pixels.
-        size: side of the crop, in pixels.
+        crop: how they become images.
 
     Raises:
         ValueError: a list or a photograph is missing, or a photograph is another one.
@@ -31,12 +30,12 @@ def make_splits(folder: Path, *, resize: int, size: int) -> dict[str, Split | Li
     tables = {name: read_index(folder, name) for name in ("train", *HELD_OUT)}
     for name in HELD_OUT:
         refuse_changed(tables[name])
-    held = {name: split_of(tables[name], name, resize, size) for name in HELD_OUT}
-    return {"train": Listed(tables["train"], root(), resize, size), **held}
+    held = {name: split_of(tables[name], name, crop) for name in HELD_OUT}
+    return {"train": Listed(tables["train"], root(), crop), **held}
 
 
 def read_index(folder: Path, name: str) -> pd.DataFrame:
-    """A list of `python -m benchmark index`.
+    """A list of photographs, as `index` and `new` write them.
 
     Raises:
         ValueError: missing.
@@ -58,23 +57,23 @@ def refuse_changed(table: pd.DataFrame) -> None:
         if not file.is_file():
             raise ValueError(f"photograph {file} not found: expected it where it was listed")
         if hashlib.sha256(file.read_bytes()).hexdigest() != expected:
-            raise ValueError(f"photograph {file} has changed: list them again, see make imagenet")
+            raise ValueError(f"photograph {file} has changed: list them again")
 
 
-def split_of(table: pd.DataFrame, name: str, resize: int, size: int) -> Split:
+def split_of(table: pd.DataFrame, name: str, crop: Crop) -> Split:
     """The centre crops of the photographs; no pixel is known to be the object's."""
-    pixels = decode(table, name, resize, size)
+    pixels = decode(table, name, crop)
     objects = torch.zeros(len(pixels), *pixels.shape[2:], dtype=torch.bool)
     return Split(table, pixels, objects, torch.tensor(table["class_index"].to_numpy("int64")))
 
 
-def decode(table: pd.DataFrame, name: str, resize: int, size: int) -> Tensor:
+def decode(table: pd.DataFrame, name: str, crop: Crop) -> Tensor:
     """Centre crops, uint8 (N, 3, size, size); of no photograph none."""
     files: list[File] = [(root() / path, None) for path in table["path"]]
     batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
     with tqdm(total=len(files), desc=name, unit="image", disable=None) as progress:
-        parts = [torch.empty(0, 3, size, size, dtype=torch.uint8)]
-        for part in decoded(batches, resize, size):
+        parts = [torch.empty(0, 3, crop.size, crop.size, dtype=torch.uint8)]
+        for part in decoded(batches, crop):
             parts.append(part)
             progress.update(len(part))
     return torch.cat(parts)

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from benchmark.data.decoding import File, decoded
+from benchmark.data.decoding import INTERPOLATIONS, Crop, File, decoded
 from benchmark.data.seeds import seed_of
 
 ROOT = "BENCHMARK_IMAGES"
@@ -89,14 +89,12 @@ class Listed:
     Attributes:
         table: one row an image, with its `id` and its `path` below `folder`.
         folder: where the files lie.
-        resize: what the shorter side becomes, in pixels.
-        size: side of the random crop, in pixels.
+        crop: how they become images.
     """
 
     table: pd.DataFrame
     folder: Path
-    resize: int
-    size: int
+    crop: Crop
 
     def __len__(self) -> int:
         """The number of images."""
@@ -105,7 +103,13 @@ class Listed:
     @property
     def tensors(self) -> dict[str, Tensor]:
         """What its file holds."""
-        return {"resize": torch.tensor(self.resize), "size": torch.tensor(self.size)}
+        crop = self.crop
+        return {
+            "resize": torch.tensor(crop.resize),
+            "size": torch.tensor(crop.size),
+            "interpolation": torch.tensor(INTERPOLATIONS.index(crop.interpolation)),
+            "upright": torch.tensor(crop.upright),
+        }
 
     def stream(self, batches: Iterable[Batch], seed: int) -> Iterator[Tensor]:
         """The images of each batch, uint8, cropped and flipped anew in every epoch."""
@@ -115,7 +119,7 @@ class Listed:
             [(self.folder / paths[i], seed_of(seed, "crop", epoch, ids[i])) for i in indices]
             for epoch, indices in batches
         )
-        yield from decoded(files, self.resize, self.size)
+        yield from decoded(files, self.crop)
 
 
 def root() -> Path:
@@ -126,7 +130,7 @@ def root() -> Path:
     """
     folder = os.environ.get(ROOT)
     if folder is None:
-        raise ValueError(f"{ROOT} is not set: expected the folder of ImageNet, see make imagenet")
+        raise ValueError(f"{ROOT} is not set: expected the folder of the photographs, see the docs")
     if not Path(folder).is_dir():
         raise ValueError(f"{ROOT} is {folder}: expected an existing folder")
     return Path(folder)
@@ -140,7 +144,13 @@ def read_training(folder: Path) -> Split | Listed:
     """
     tensors, table = _read(folder, "train")
     if "resize" in tensors:
-        return Listed(table, root(), int(tensors["resize"]), int(tensors["size"]))
+        crop = Crop(
+            int(tensors["resize"]),
+            int(tensors["size"]),
+            INTERPOLATIONS[int(tensors["interpolation"])],
+            bool(tensors["upright"]),
+        )
+        return Listed(table, root(), crop)
     return _split(folder, "train", tensors, table)
 
 

@@ -13,7 +13,7 @@ import methods
 from benchmark.data.splits import Split
 from benchmark.engine.devices import autocast, in_memory
 from benchmark.engine.recipe import Precision
-from methods import Backbone, Explainer, TrainableExplainer, check_maps
+from methods import Backbone, Choice, Explainer, TrainableExplainer, check_maps, choose_targets
 
 
 def assemble(
@@ -39,10 +39,18 @@ def assemble(
     return explainer
 
 
-def predict(backbone: Backbone, split: Split, batch_size: int) -> torch.Tensor:
-    """The class (N,) that a backbone names for each image, before an explainer has seen it."""
+def choose(
+    backbone: Backbone, split: Split, batch_size: int, target: Choice
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The explained class (N,) of each image, before an explainer has seen it.
+
+    Returns:
+        the classes, and their probabilities (N,).
+    """
     batches = map(split.images, split.batches(batch_size))
-    return torch.cat([backbone.predict(images.to(backbone.device)) for images in batches])
+    found = torch.cat([backbone.probabilities(images.to(backbone.device)) for images in batches])
+    targets = choose_targets(found, target, split.labels)
+    return targets, found.gather(1, targets[:, None])[:, 0]
 
 
 class Keeping(Protocol):
@@ -71,7 +79,7 @@ def explain(
     Args:
         explainer: the explainer.
         split: the images.
-        targets: (N,), the explained classes, see `predict`.
+        targets: (N,), the explained classes, see `choose`.
         work: where finished batches are kept.
         batch_size: images at a time.
         count_nan: see `explain_batch`.

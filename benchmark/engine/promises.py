@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import methods
-from methods import Backbone, Explainer, Kind, Passes, check_maps
+from methods import Backbone, Explainer, Kind, Passes, TrainableExplainer, check_maps
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,15 @@ class Case:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def build(self) -> Explainer:
-        """A new instance."""
-        return methods.build(self.cls, self.backbone, self.settings)
+        """A new instance; of a trained explainer with initial weights."""
+        return self.build_on(self.backbone)
+
+    def build_on(self, backbone: Backbone) -> Explainer:
+        """A new instance on another backbone."""
+        built = methods.build(self.cls, backbone, self.settings)
+        if isinstance(built, TrainableExplainer):
+            built.allows_unseen = True
+        return built
 
     def maps(self) -> Tensor:
         """The maps of a new instance."""
@@ -169,7 +176,7 @@ def what_is_not_finite_is_not_hidden(case: Case) -> None:
     broken = copy.deepcopy(case.backbone)
     with torch.no_grad():
         next(broken.network.parameters()).fill_(float("nan"))
-    explainer = methods.build(case.cls, broken, case.settings)
+    explainer = case.build_on(broken)
     try:
         check_maps(explainer(case.pixels, case.targets), case.pixels)
     except ValueError:

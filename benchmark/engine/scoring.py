@@ -15,8 +15,8 @@ import metrics
 from benchmark.data.seeds import seed_of
 from benchmark.data.splits import Split
 from benchmark.engine.devices import in_memory
-from methods import Backbone
-from metrics import MODES, Maps, Metric, Perturbation, Reading, Values
+from methods import Backbone, Choice, choose_targets
+from metrics import MODES, Maps, Metric, Values
 
 PERTURBED = 256
 """Perturbed images held at a time, unless a single image has more versions."""
@@ -36,11 +36,6 @@ class View:
     suite: list[Metric]
     maps: NDArray[np.float32]
 
-    @property
-    def perturbing(self) -> list[Perturbation]:
-        """The metrics that ask the network."""
-        return [metric for metric in self.suite if isinstance(metric, Perturbation)]
-
 
 def refuse_bad_maps(
     maps: NDArray[np.float32], images: int, source: str, *, count_nan: bool
@@ -56,8 +51,7 @@ def refuse_bad_maps(
     if bad.any() and not count_nan:
         raise ValueError(
             f"{source}: {int(bad.sum())} of {images} maps hold NaN or infinite values, the first "
-            f"is map {int(bad.argmax())}: expected finite values, run `dvc repro` to make them "
-            "anew, or set explain.nan_maps to count"
+            f"is map {int(bad.argmax())}: expected finite values, or explain.nan_maps: count"
         )
     good = maps[~bad]
     if good.size and (good.min() < 0 or good.max() > 1):
@@ -134,7 +128,7 @@ def reference_noise(road: dict[str, Any], backbone: Backbone, *, raw: bool) -> d
 
 def blocks(split: Split, views: Sequence[View], name: str = "scores") -> dict[str, slice]:
     """The images scored at a time, by the names of their pieces."""
-    count = 1 + sum(metric.versions for view in views for metric in view.perturbing)
+    count = 1 + sum(metric.versions for view in views for metric in metrics.perturbing(view.suite))
     size = max(1, PERTURBED // count)
     return {f"{name}-{block.start:06d}": block for block in split.batches(size)}
 
@@ -159,6 +153,7 @@ def score(
     *,
     seed: int,
     batch_size: int,
+    target: Choice = "predicted",
     name: str = "scores",
 ) -> list[pd.DataFrame]:
     """Scores of each view, from where `work` left off.
@@ -170,6 +165,8 @@ def score(
         work: where finished blocks are kept.
         seed: of ties and noise, see `image_seeds`.
         batch_size: images through the network at a time.
+        target: which class was explained; measures of agreement are left out of others than the
+            predicted one.
         name: of the blocks.
 
     Returns:
@@ -178,7 +175,7 @@ def score(
     seeds = image_seeds(seed, split)
     pieces = work.streamed(
         blocks(split, views, name),
-        lambda todo: score_blocks(views, backbone, split, seeds, batch_size, todo.values()),
+        lambda todo: score_blocks(views, backbone, split, seeds, batch_size, target, todo.values()),
         "block",
     )
     return [joined_scores(pieces, backbone, number) for number in range(len(views))]
@@ -190,6 +187,7 @@ def score_blocks(
     split: Split,
     seeds: list[int],
     batch_size: int,
+    target: Choice,
     chosen: Iterable[slice],
 ) -> Iterator[dict[str, Any]]:
     """Scores of each view, block after block of the images.
@@ -203,6 +201,7 @@ def score_blocks(
         split: all images.
         seeds: of all images, see `image_seeds`.
         batch_size: images through the network at a time.
+        target: which class was explained, see `score`.
         chosen: blocks of the images, see `blocks`.
 
     Returns:
@@ -218,19 +217,23 @@ def score_blocks(
             yield pixels
             for view, maps in zip(views, seen, strict=True):
                 if maps is not None:
-                    for metric in view.perturbing:
+                    for metric in metrics.perturbing(view.suite):
                         yield metric.perturb(pixels[: len(maps)], maps).flatten(0, 1)
 
-    answers = probabilities(backbone, versions(), batch_size)
+    answers = metrics.answers_of(
+        lambda batch: in_memory(backbone.probabilities, batch), versions(), batch_size
+    )
     for before in answers:
         block, seen = waiting.popleft()
         objects = split.objects[block].to(backbone.device)
+        targets = choose_targets(before, target, split.labels[block])
         found: dict[str, Any] = {}
         for number, (view, maps) in enumerate(zip(views, seen, strict=True)):
             rows: list[Row] = []
             if maps is not None:
                 own = slice(len(maps))
-                values = values_of(view, maps, before[own], objects[own], answers)
+                batch = maps, before[own], targets[own], objects[own], answers
+                values = without_agreement(metrics.read_values(view.suite, *batch), target)
                 rows = as_rows(split.ids[block][own], values, maps)
             found |= as_columns(rows, number)
         yield found
@@ -244,17 +247,10 @@ def maps_of(view: View, batch: slice, pixels: Tensor, seeds: list[int]) -> Maps 
     return MODES[view.mode](maps, pixels.shape[2:], seeds[batch][: len(maps)])
 
 
-def values_of(
-    view: View, maps: Maps, before: Tensor, objects: Tensor, answers: Iterator[Tensor]
-) -> list[Values]:
-    """What a view's metrics say of a batch; each perturbing one takes the next of `answers`."""
-    targets = before.argmax(dim=1)
-    found: list[Values] = []
-    for metric in view.perturbing:
-        found += metric.judge(before, next(answers).unflatten(0, (len(before), -1)), targets)
-    for reading in view.suite:
-        found += reading.read(maps, objects) if isinstance(reading, Reading) else []
-    return found
+def without_agreement(found: list[Values], target: Choice) -> list[Values]:
+    """Values without measures of agreement, unless the explained class is the predicted one."""
+    known = metrics.measures()
+    return [v for v in found if target == "predicted" or not known[v.measure].agreement]
 
 
 def as_rows(images: list[str], found: list[Values], maps: Maps) -> list[Row]:
@@ -292,51 +288,6 @@ def joined_scores(
 def in_order(scores: pd.DataFrame) -> pd.DataFrame:
     """Scores in the order of image, metric and level."""
     return scores.sort_values(VALUE, kind="stable", ignore_index=True)
-
-
-def probabilities(backbone: Backbone, parts: Iterable[Tensor], batch_size: int) -> Iterator[Tensor]:
-    """Class probabilities (n, K) of each of `parts` (n, 3, H, W), one part after the other.
-
-    Batches go on from one part to the next. A part is yielded as soon as all of it has been through
-    the network.
-    """
-    lengths: deque[int] = deque()
-    answered: list[Tensor] = []
-
-    def finished() -> Iterator[Tensor]:
-        while lengths and lengths[0] <= sum(map(len, answered)):
-            done, rest = torch.cat(answered).tensor_split([lengths.popleft()])
-            answered[:] = [rest]
-            yield done
-
-    for batch, count in full_batches(parts, batch_size, lengths):
-        answered.append(in_memory(backbone.probabilities, batch)[:count])
-        yield from finished()
-    yield from finished()
-
-
-def full_batches(
-    parts: Iterable[Tensor], batch_size: int, lengths: deque[int]
-) -> Iterator[tuple[Tensor, int]]:
-    """The rows of `parts` in batches of `batch_size`, and how many rows of each batch count.
-
-    The last batch is filled with its last row: a network's rounding depends on the size of a batch.
-    The length of each part is appended to `lengths` when the part is taken.
-    """
-    rest: list[Tensor] = []
-    for part in parts:
-        lengths.append(len(part))
-        missing = batch_size - sum(map(len, rest))
-        for piece in (part[:missing], *part[missing:].split(batch_size)):
-            if len(piece):
-                rest.append(piece)
-            if sum(map(len, rest)) == batch_size:
-                yield (torch.cat(rest) if len(rest) > 1 else piece), batch_size
-                rest = []
-    if rest:
-        last = torch.cat(rest)
-        filling = last[-1:].expand(batch_size - len(last), *last.shape[1:])
-        yield torch.cat([last, filling]), len(last)
 
 
 def difference(stored: pd.DataFrame, scores: pd.DataFrame, mode: str, other: str) -> pd.DataFrame:

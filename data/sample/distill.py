@@ -27,7 +27,7 @@ from benchmark.data.compositions import Cutout, compose_split, load_cutouts
 from benchmark.data.seeds import seed_of
 from benchmark.data.splits import as_pixels
 from benchmark.engine.training import resume, save
-from methods import Backbone, build_backbone, build_network, wrap_network
+from methods import Backbone, build_backbone, build_network, wrap
 
 HERE = Path(__file__).parent
 
@@ -87,7 +87,7 @@ def main(params: Params) -> None:
     network = build_network(settings.student, weights="none", **made)
     seen = {name: value for name, value in spec.items() if name not in (*made, "weights")}
     hinted = seen | {"trusted": tuple(settings.hints.values())}  # random weights mix places
-    student = wrap_network(network, name=settings.student, **hinted)
+    student = wrap(network, name=settings.student, **hinted)
     curve = fit(student, pool, settings, params.seed, work)
     half = {name: tensor.half() for name, tensor in network.state_dict().items()}
     network.load_state_dict(half)

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from metrics._maps import exact_device
+
 _PROBLEMS = 128
 """Problems solved at a time, of about 20 MB each at 224 x 224 pixels."""
 
@@ -77,7 +79,8 @@ def _solve(
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
     """Scalar products (P, C, 1, 1), summed in double precision."""
-    return (a * b).sum(dim=(2, 3), keepdim=True, dtype=torch.float64).float()
+    product = (a * b).to(exact_device(a.device))
+    return product.sum(dim=(2, 3), keepdim=True, dtype=torch.float64).float().to(a.device)
 
 
 def _residual(level: _Level, u: Tensor, right: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor
 
 from benchmark.core import params
-from methods import Backbone, build_network, wrap_network
+from methods import Backbone, build_network, wrap
 
 RISE_BATCH = 100
 """Masked images through the network at a time, as in the authors' code."""
@@ -36,7 +36,7 @@ def as_given(backbone: str) -> Backbone:
     """A backbone of params.yaml with its network as timm gives it, not made faster."""
     spec = params.load().backbones[backbone].spec
     made = {key: spec.pop(key) for key in ("source", "model", "arguments", "weights")}
-    return wrap_network(build_network(backbone, **made), name=backbone, **spec)
+    return wrap(build_network(backbone, **made), name=backbone, **spec)
 
 
 def plain_rise(network: Network, image: Tensor, masks: Tensor, target: int) -> Tensor:

@@ -25,7 +25,7 @@ from torchvision import transforms
 from torchvision.transforms.functional import to_pil_image
 
 import methods
-from benchmark.data.decoding import File, decoded
+from benchmark.data.decoding import Crop, File, decoded
 from benchmark.data.splits import Split
 from benchmark.engine import scoring
 from methods import Backbone
@@ -59,7 +59,7 @@ def test_decoding(
     batches = [files[i : i + 32] for i in range(0, PHOTOGRAPHS, 32)]
 
     def ours() -> None:
-        assert sum(len(part) for part in decoded(batches, 256, 224)) == PHOTOGRAPHS
+        assert sum(len(part) for part in decoded(batches, Crop(256, 224))) == PHOTOGRAPHS
 
     def theirs() -> None:
         crop = transforms.Compose(
@@ -135,7 +135,7 @@ def test_whole_metric(
     def ours() -> Any:
         view = scoring.View("corrected", [ROAD()], native.cpu().numpy())
         seeds, blocks = list(range(count)), scoring.blocks(split, [view]).values()
-        return list(scoring.score_blocks([view], lite0, split, seeds, 32, blocks))
+        return list(scoring.score_blocks([view], lite0, split, seeds, 32, "predicted", blocks))
 
     def theirs() -> None:
         for order in (ROADMostRelevantFirst, ROADLeastRelevantFirst):

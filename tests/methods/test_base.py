@@ -5,9 +5,9 @@ import timm
 import torch
 from torch import Tensor
 
-from benchmark.commands.layers import wake
-from methods import Backbone, Passes, check_maps, wrap_network
+from methods import Backbone, Passes, check_maps, wrap
 from methods._base import image_seeds, normalise
+from methods._layers import wake
 
 
 def test_normalises_inside(cnn: Backbone, pixels: Tensor) -> None:
@@ -79,8 +79,8 @@ def test_normalise() -> None:
 def test_mean_and_std_are_of_three_channels(mean: list[float], std: list[float]) -> None:
     with pytest.raises(ValueError, match=r"'x' has mean .* and std .*: expected three values each"):
         Backbone(
-            torch.nn.Conv2d(3, 4, 1), name="x", mean=mean, std=std, size=8, classes=4, taps=[],
-            cam_layer="",
+            torch.nn.Conv2d(3, 4, 1), name="x", mean=mean, std=std, size=8, classes=4, taps=["x"],
+            cam_layer="x",
         )  # fmt: skip
 
 
@@ -122,7 +122,7 @@ def test_what_lies_before_a_layer_sees_one_image_or_as_many_as_it_must() -> None
         torch.manual_seed(0)
         network = timm.create_model("crossvit_9_240", num_classes=5)
     wake(network)
-    joined = wrap_network(
+    joined = wrap(
         network, name="joined", size=240, mean=[0.5] * 3, std=[0.5] * 3,
         taps=["norm.0"], cam_layer="norm.0", prefix_tokens=1, trusted=["norm.0", "norm.1"],
     )  # fmt: skip

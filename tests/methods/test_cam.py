@@ -13,7 +13,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
 import methods
-from methods import Backbone, wrap_network
+from methods import Backbone, wrap
 from methods._base import normalise
 from methods.ablationcam import AblationCAM
 from methods.eigencam import EigenCAM
@@ -162,7 +162,7 @@ def test_eigencam_of_features_that_are_not_finite_is_nan(channels: Backbone) -> 
     images = torch.rand(2, 3, *[channels.size] * 2, generator=torch.Generator().manual_seed(0))
     alone = EigenCAM(channels)(images[1:], torch.tensor([0]))
     images[0, 0, 0, 0] = torch.nan
-    maps = EigenCAM(channels)(images, torch.tensor([0, 0]))
+    maps = EigenCAM(channels).explain(images, torch.tensor([0, 0]))
     assert bool(maps[0].isnan().all())
     assert torch.allclose(maps[1:], alone, atol=1e-6)
 
@@ -398,7 +398,7 @@ def test_fullgrad_sees_every_bias_of_lite0(lite0: Backbone) -> None:
 def wrapped(network: nn.Module) -> Backbone:
     """A network of 32 pixels whose layer `conv` follows the image."""
     shown: dict[str, Any] = {"mean": [0.5] * 3, "std": [0.5] * 3, "size": 32}
-    return wrap_network(network, name="small", taps=["conv"], cam_layer="conv", **shown)
+    return wrap(network, name="small", taps=["conv"], cam_layer="conv", **shown)
 
 
 class Windows(nn.Module):

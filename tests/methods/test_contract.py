@@ -79,38 +79,38 @@ class Broken(Explainer):
     paper = "test"
     cost = "1 forward, 1 backward"
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         return methods.load("gradcam")(self.backbone)(images, targets)
 
 
 class WrongShape(Broken):
     """Maps with an axis for the channel."""
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
-        return super().__call__(images, targets)[:, None]
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
+        return super().explain(images, targets)[:, None]
 
 
 class OutOfRange(Broken):
     """Maps beyond 1."""
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
-        return 2 * super().__call__(images, targets)
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
+        return 2 * super().explain(images, targets)
 
 
 class HookLeft(Broken):
     """A hook stays behind."""
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         self.backbone.network.register_forward_hook(lambda *_: None)
-        return super().__call__(images, targets)
+        return super().explain(images, targets)
 
 
 class HookLeftByAnException(Broken):
     """A hook stays behind if the network fails."""
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         handle = self.backbone.network.register_forward_hook(lambda *_: None)
-        maps = super().__call__(images, targets)
+        maps = super().explain(images, targets)
         handle.remove()
         return maps
 
@@ -118,24 +118,24 @@ class HookLeftByAnException(Broken):
 class Unseeded(Broken):
     """Noise from the global generator."""
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
-        maps = super().__call__(images, targets)
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
+        maps = super().explain(images, targets)
         return (maps + 0.1 * torch.rand_like(maps)).clamp(0, 1)
 
 
 class BatchDependent(Broken):
     """Normalised over the batch."""
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
-        maps = super().__call__(images, targets)
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
+        maps = super().explain(images, targets)
         return maps * torch.linspace(0.5, 1, len(maps))[:, None, None]
 
 
 class TrainMode(Broken):
     """The network stays in train mode."""
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
-        maps = super().__call__(images, targets)
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
+        maps = super().explain(images, targets)
         self.backbone.network.train()
         return maps
 
@@ -143,39 +143,39 @@ class TrainMode(Broken):
 class ChangesImages(Broken):
     """The caller's images are changed."""
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         images.mul_(0.5)
-        return super().__call__(images, targets)
+        return super().explain(images, targets)
 
 
 class Dearer(Broken):
     """It needs another forward pass than it says."""
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         self.backbone.predict(images)
-        return super().__call__(images, targets)
+        return super().explain(images, targets)
 
 
 class HidesNaN(Broken):
     """A network that gives NaN has maps of zeros."""
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
-        return super().__call__(images, targets).nan_to_num(0.0)
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
+        return super().explain(images, targets).nan_to_num(0.0)
 
 
 class HalfPrecision(Broken):
     """Maps are of the type that the network computes in."""
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
-        maps = super().__call__(images, targets)
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
+        maps = super().explain(images, targets)
         return maps.bfloat16() if torch.is_autocast_enabled("cpu") else maps
 
 
 class SquareMaps(Broken):
     """Maps are square, whatever the images are."""
 
-    def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
-        maps = super().__call__(images, targets)
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
+        maps = super().explain(images, targets)
         return maps[:, :, : maps.shape[1]]
 
 

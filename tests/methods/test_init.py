@@ -29,7 +29,7 @@ def test_dotted_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "from methods import Explainer\n"
         "class Mine(Explainer):\n"
         "    label, paper, cost = 'Mine', 'unpublished', 'none'\n"
-        "    def __call__(self, images, targets):\n"
+        "    def explain(self, images, targets):\n"
         "        return images.mean(dim=1)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
@@ -41,7 +41,7 @@ def test_dotted_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 HEAD = "import numpy as np, torch\nfrom methods import Explainer\nclass Mine(Explainer):\n"
 LABEL = "    label, paper, cost = 'Mine', 'unpublished', 'none'\n"
-CALL = "    def __call__(self, images, targets):\n"
+CALL = "    def explain(self, images, targets):\n"
 MEAN = "        return images.mean(dim=1)\n"
 INIT = "    def __init__(self, backbone, {}):\n        super().__init__(backbone)\n"
 
@@ -62,7 +62,7 @@ def write_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (LABEL, r"class Mine \(somebody.py:3\) has no __call__: expected one"),
+        (LABEL, r"class Mine \(somebody.py:3\) has no explain: expected one"),
         (CALL + MEAN, r"class Mine \(somebody.py:3\) has no label: expected its name"),
         (
             LABEL + INIT.format("steps=3, size=1") + CALL + MEAN,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import methods
 from benchmark.core.params import Params
-from methods import Backbone, _networks, build_backbone, build_network, wrap_network
+from methods import Backbone, _networks, _wrapping, build_backbone, build_network, wrap
 
 pytestmark = pytest.mark.xdist_group("networks")
 """One worker builds the networks of the paper, once."""
@@ -78,7 +78,7 @@ def test_folding_changes_no_logit(model: str) -> None:
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 2)
-    folded = _networks.fold_batch_norms(network, 64)
+    folded = _wrapping.fold_batch_norms(network, 64)
     images = torch.rand(3, 3, 64, 64)
     with torch.no_grad():
         assert torch.allclose(network(images), folded(images), rtol=1e-3, atol=1e-4)
@@ -98,7 +98,7 @@ def test_a_network_that_cannot_be_folded_stays_as_it_is() -> None:
             return self.conv(self.norm(x)).square().mean(dim=(2, 3))
 
     network = Crossed().eval()
-    assert _networks.fold_batch_norms(network, 16) is network
+    assert _wrapping.fold_batch_norms(network, 16) is network
 
 
 class Odd(nn.Module):
@@ -135,7 +135,7 @@ def test_networks_that_folding_does_not_expect_stay_right(kind: str) -> None:
     images = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         expected = network(images)
-        assert torch.allclose(_networks.fold_batch_norms(network, 32)(images), expected, atol=1e-5)
+        assert torch.allclose(_wrapping.fold_batch_norms(network, 32)(images), expected, atol=1e-5)
 
 
 def test_taps_have_the_papers_shapes(papers: Backbone) -> None:
@@ -149,7 +149,7 @@ def test_taps_have_the_papers_shapes(papers: Backbone) -> None:
 def test_explainers_have_the_papers_shapes(papers: Backbone, name: str) -> None:
     explainer = methods.build(methods.load(name), papers, {})
     images = torch.rand(1, 3, 224, 224)
-    maps = explainer(images, torch.tensor([3]))
+    maps = explainer.explain(images, torch.tensor([3]))
     methods.check_maps(maps, images)
     largest = max(side for _, side in GRIDS[papers.name])
     side = largest if name == "ttame" else CAM_SIDES[papers.name]
@@ -185,7 +185,7 @@ def test_unknown_model_and_weights(settings: Params) -> None:
 
 def network_of(spec: dict[str, Any]) -> dict[str, Any]:
     """What of a backbone's arguments is its network's."""
-    return {key: value for key, value in spec.items() if key in _networks.NETWORK}
+    return {key: value for key, value in spec.items() if key in _wrapping.NETWORK}
 
 
 def test_timm_fetches_its_own_weights(settings: Params, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,7 +240,7 @@ def test_random_weights_are_the_same_and_leave_the_generator(settings: Params) -
 def test_a_network_of_ones_own_is_wrapped() -> None:
     pooled = nn.AdaptiveAvgPool2d(1), nn.Flatten()
     network = nn.Sequential(nn.Conv2d(3, 5, 3, 2), *pooled, nn.Linear(5, 4))
-    backbone = wrap_network(
+    backbone = wrap(
         network.train(),
         name="own",
         size=16,
@@ -288,13 +288,13 @@ def test_features_are_no_class_scores(pool: str) -> None:
 
     seen: dict[str, Any] = {"name": "net", "size": 32, "taps": ["layer"], "cam_layer": "layer"}
     with pytest.raises(ValueError, match="gives what layer 'layer' gives, pooled"):
-        wrap_network(Features(), **seen, **IMAGENET)
+        wrap(Features(), **seen, **IMAGENET)
     counted = Features()
     counted.num_classes = 6  # type: ignore[assignment]
     with pytest.raises(ValueError, match="gives what layer 'layer' gives, pooled"):
-        wrap_network(counted, **seen, **IMAGENET)
+        wrap(counted, **seen, **IMAGENET)
     counted.num_classes = 7  # type: ignore[assignment]
-    assert wrap_network(counted, **seen, **IMAGENET).classes == 7
+    assert wrap(counted, **seen, **IMAGENET).classes == 7
 
 
 class Ending(nn.Module):
@@ -333,9 +333,9 @@ def test_what_are_no_logits(
     if declared is not None:
         made.num_classes = declared  # type: ignore[assignment]
     with pytest.raises(ValueError, match=f"^backbone 'net' {message}"):
-        wrap_network(made, **seen, **IMAGENET)
-    assert wrap_network(Ending(lambda x: x), **seen, **IMAGENET).classes == 4
-    assert wrap_network(Ending(lambda x: x.log_softmax(dim=1)), **seen, **IMAGENET).classes == 4
+        wrap(made, **seen, **IMAGENET)
+    assert wrap(Ending(lambda x: x), **seen, **IMAGENET).classes == 4
+    assert wrap(Ending(lambda x: x.log_softmax(dim=1)), **seen, **IMAGENET).classes == 4
 
 
 @pytest.mark.parametrize("model", ["googlenet", "inception_v3"])
@@ -368,7 +368,7 @@ def test_weights_that_are_not_finite() -> None:
     nn.init.constant_(network[0].weight, float("nan"))  # type: ignore[arg-type]
     seen: dict[str, Any] = {"name": "net", "size": 32, "taps": ["0"], "cam_layer": "0"}
     with pytest.raises(ValueError, match="logits that are NaN or infinite"):
-        wrap_network(network, **seen, **IMAGENET)
+        wrap(network, **seen, **IMAGENET)
 
 
 def test_no_layer_of_the_paper_is_refused(papers: Backbone) -> None:

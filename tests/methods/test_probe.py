@@ -12,7 +12,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 import methods
-from methods import Backbone, Meaning, wrap_network
+from methods import Backbone, Meaning, wrap
 from methods._probe import POSITIONS, blank, patches, places
 
 MEAN, STD = [0.5, 0.5, 0.5], [0.5, 0.5, 0.5]
@@ -251,7 +251,7 @@ def test_building_and_probing_take_twenty_passes_of_one_image() -> None:
     made.register_forward_pre_hook(lambda _m, inputs: passed.append(len(inputs[0])))
     seen: dict[str, Any] = {"taps": ["blocks.1.norm1"], "cam_layer": "blocks.1.norm1"}
     spec = {"name": "net", "mean": MEAN, "std": STD, "size": TINY, "prefix_tokens": 1}
-    network = wrap_network(made, **seen, **spec)  # type: ignore[arg-type]
+    network = wrap(made, **seen, **spec)  # type: ignore[arg-type]
     methods.build(methods.load("ttame"), network, {})
     assert network.has_class_token()
     channels = 1  # not of the probe: T-TAME asks for the number of channels
@@ -334,9 +334,8 @@ def test_whether_there_is_a_class_token(
     if not expected:
         with pytest.raises(ValueError, match="reads no class token: expected 'drop'"):
             methods.build(ttame, network, {})
-    maps = methods.build(ttame, network, {} if expected else {"tokens": "drop"})(
-        pixels, torch.tensor([0, 1, 2])
-    )
+    explainer = methods.build(ttame, network, {} if expected else {"tokens": "drop"})
+    maps = explainer.explain(pixels, torch.tensor([0, 1, 2]))
     assert maps.shape == (3, 4, 4)
 
 

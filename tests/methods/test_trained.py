@@ -33,7 +33,9 @@ def test_lcam_maps_by_hand(cls: type[TrainableExplainer], cnn: Backbone, pixels:
             for image, t in zip(features, TARGETS, strict=True)
         ]
     )
-    assert torch.allclose(explainer(pixels, TARGETS), normalise(expected.detach()), atol=1e-5)
+    assert torch.allclose(
+        explainer.explain(pixels, TARGETS), normalise(expected.detach()), atol=1e-5
+    )
 
 
 def masks_by_hand(explainer: TrainableExplainer, features: Tensor) -> Tensor:
@@ -85,14 +87,18 @@ def test_lcam_reads_the_last_layer_alone(cnn: Backbone) -> None:
 
 def test_tame_on_a_cnn_is_ttame(cnn: Backbone, pixels: Tensor) -> None:
     tame, ttame = TAME(cnn, seed=4), TTAME(cnn, seed=4)
-    assert torch.equal(tame(pixels, TARGETS), ttame(pixels, TARGETS))
+    assert torch.equal(tame.explain(pixels, TARGETS), ttame.explain(pixels, TARGETS))
     assert torch.equal(tame.losses(pixels)["loss"], ttame.losses(pixels)["loss"])
 
 
 def test_tame_on_tokens_drops_cls(vit: Backbone, pixels: Tensor) -> None:
     tame = TAME(vit)
-    assert torch.equal(tame(pixels, TARGETS), TTAME(vit, tokens="drop")(pixels, TARGETS))
-    assert not torch.allclose(tame(pixels, TARGETS), TTAME(vit)(pixels, TARGETS), atol=1e-3)
+    assert torch.equal(
+        tame.explain(pixels, TARGETS), TTAME(vit, tokens="drop").explain(pixels, TARGETS)
+    )
+    assert not torch.allclose(
+        tame.explain(pixels, TARGETS), TTAME(vit).explain(pixels, TARGETS), atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("cls", [TTAME, TAME, LCAMImg, LCAMFm])
@@ -101,5 +107,5 @@ def test_a_map_costs_one_forward_pass(
 ) -> None:
     explainer = cls(cnn)
     cnn.passes = Passes()
-    explainer(pixels, TARGETS)
+    explainer.explain(pixels, TARGETS)
     assert cnn.passes == Passes(3, 0)

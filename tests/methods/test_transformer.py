@@ -467,7 +467,7 @@ def test_lrp_counts_the_passes_of_its_copy(small: Backbone, pixels: Tensor) -> N
 def test_lrp_does_not_depend_on_rounding(small: Backbone, pixels: Tensor) -> None:
     noise = 1e-13 * torch.randn(pixels.shape, dtype=torch.float64)
     explainer = TransformerLRP(small)
-    moved = explainer(pixels.double() + noise, TARGETS)
+    moved = explainer.explain(pixels.double() + noise, TARGETS)
     assert torch.allclose(explainer(pixels, TARGETS), moved, atol=1e-5)
 
 
@@ -496,11 +496,17 @@ def other(cls: type[VisionTransformer]) -> Backbone:
 REFUSED: dict[str, tuple[Callable[[], Backbone], str]] = {
     "sequential": (
         lambda: wrap(nn.Sequential(nn.Conv2d(3, 5, 3), nn.Flatten()), "0", None),
-        "backbone 'small' is a Sequential: expected the VisionTransformer of timm or of",
+        "does not support 'small': it is a cnn, expected transformer",
     ),
-    "swin": (swin, "backbone 'small' is a SwinTransformer: expected the VisionTransformer of"),
-    "subclass": (lambda: other(Other), "'small' is a Other: expected the VisionTransformer"),
-    "distilled": (lambda: other(VisionTransformerDistilled), "is a VisionTransformerDistilled"),
+    "swin": (
+        swin,
+        "backbone 'small' is of class SwinTransformer: expected the VisionTransformer of",
+    ),
+    "subclass": (lambda: other(Other), "'small' is of class Other: expected the VisionTransformer"),
+    "distilled": (
+        lambda: other(VisionTransformerDistilled),
+        "is of class VisionTransformerDistilled",
+    ),
     "layer scale": (
         lambda: timm_vit(init_values=0.1),
         "block 0 of 'small' has a LayerScale as ls1: expected an Identity there",

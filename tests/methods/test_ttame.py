@@ -117,7 +117,7 @@ def test_map_is_the_logit_map_normalised(cnn: Backbone, pixels: Tensor) -> None:
         cnn(pixels)
     logits = by_hand_maps(explainer, [outputs[t] for t in cnn.taps])[0, 3]
     expected = (logits - logits.min()) / (logits.max() - logits.min())
-    assert torch.allclose(explainer(pixels[:1], torch.tensor([3]))[0], expected, atol=1e-5)
+    assert torch.allclose(explainer.explain(pixels[:1], torch.tensor([3]))[0], expected, atol=1e-5)
 
 
 def by_hand_maps(explainer: TTAME, features: list[Tensor]) -> Tensor:
@@ -127,7 +127,7 @@ def by_hand_maps(explainer: TTAME, features: list[Tensor]) -> Tensor:
 
 def test_one_forward_pass_an_explanation(tiny: Backbone, pixels: Tensor) -> None:
     explainer = TTAME(tiny)
-    explainer(pixels, torch.tensor([0, 1, 2]))
+    explainer.explain(pixels, torch.tensor([0, 1, 2]))
     assert (tiny.passes.forward, tiny.passes.backward) == (3, 0)
 
 
@@ -154,9 +154,9 @@ def test_state_goes_there_and_back(cnn: Backbone, pixels: Tensor, tmp_path: Path
     save_file(trained.attention.state_dict(), path)
     fresh = TTAME(cnn)
     targets = torch.tensor([0, 1, 2])
-    assert not torch.equal(fresh(pixels, targets), trained(pixels, targets))
+    assert not torch.equal(fresh.explain(pixels, targets), trained.explain(pixels, targets))
     fresh.load_state(path)
-    assert torch.equal(fresh(pixels, targets), trained(pixels, targets))
+    assert torch.equal(fresh.explain(pixels, targets), trained.explain(pixels, targets))
 
 
 def test_wrong_state_is_refused_in_one_line(cnn: Backbone, tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_gain_scales_the_fuser_and_no_map_before_training(cnn: Backbone, pixels:
     assert torch.equal(weights[1], weights[0] * 0.25)
     assert torch.equal(plain.attention.convs[0].weight, small.attention.convs[0].weight)
     targets = torch.tensor([0, 1, 2])
-    assert torch.allclose(plain(pixels, targets), small(pixels, targets), atol=1e-5)
+    assert torch.allclose(plain.explain(pixels, targets), small.explain(pixels, targets), atol=1e-5)
 
 
 def test_variants_of_a_branch_by_hand() -> None:

@@ -40,14 +40,20 @@ def test_losses_count_the_labels_of_every_step(
 def test_a_class_without_a_training_image_is_refused(
     cls: type[TrainableExplainer], cnn: Backbone, pixels: Tensor
 ) -> None:
-    """Its map would be that of initial weights; without counts nobody can tell."""
+    """Its map would be that of initial weights, as all are before training."""
     explainer, targets = cls(cnn), torch.tensor([4, 1, 2])
-    maps = explainer(pixels, targets)
+    maps = explainer.explain(pixels, targets)
+    with pytest.raises(ValueError, match=r"is not trained, so that its map would be noise"):
+        explainer(pixels, targets)
+    assert explainer.seen_classes() == []
     explainer.class_counts = torch.tensor([0, 4, 0, 0, 2])
     assert explainer.unseen(targets).tolist() == [False, False, True]
-    with pytest.raises(ValueError, match=r"was of class 2, .*expected one of the 2 classes that"):
+    with pytest.raises(
+        ValueError, match=r"was of class 2, .*one of the 2 classes that it saw \(1, 4; see"
+    ):
         explainer(pixels, targets)
-    assert torch.equal(explainer(pixels[:2], targets[:2]), cls(cnn)(pixels[:2], targets[:2]))
+    assert explainer.seen_classes() == [1, 4]
+    assert torch.equal(explainer(pixels[:2], targets[:2]), maps[:2])
     explainer.allows_unseen = True
     assert torch.equal(explainer(pixels, targets), maps)
 
@@ -66,8 +72,10 @@ def test_counts_come_with_the_state(cnn: Backbone, tmp_path: Path) -> None:
     assert explainer.class_counts is not None
     assert explainer.class_counts.tolist() == counts
     for unknown in ({}, {"commit": "x"}, {"class_counts": None}):
+        explainer = TTAME(cnn)
         explainer.load_state(write_state(tmp_path / "b", TTAME(cnn), unknown))
         assert explainer.class_counts is None
+        explainer(torch.rand(1, 3, 32, 32), torch.tensor([0]))  # nobody can tell
 
 
 def test_a_state_says_what_it_is_of(cnn: Backbone, pixels: Tensor, tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_a_network_is_added_by_parameters(name: str, settings: Params) -> None:
     images, targets = as_pixels(stored), torch.tensor([3, 5])
     for method in ("ttame", "gradcam"):
         explainer = methods.build(methods.load(method), backbone, {})
-        maps = explainer(images, targets)
+        maps = explainer.explain(images, targets)
         methods.check_maps(maps, images)
         assert maps.shape[1] == maps.shape[2] > 1
         if isinstance(explainer, TrainableExplainer):
@@ -155,7 +155,7 @@ def test_channels_last_grids_are_the_same_explanation(cnn: Backbone, pixels: tor
     targets = torch.tensor([0, 3, 1])
     for name in ("ttame", "lcam_fm", "gradcam", "layercam", "scorecam", "ablationcam", "iia"):
         explainers = [methods.build(methods.load(name), b, {}) for b in (cnn, turned)]
-        expected, found = (explainer(pixels, targets) for explainer in explainers)
+        expected, found = (explainer.explain(pixels, targets) for explainer in explainers)
         assert torch.allclose(found, expected, atol=1e-5), name
         if isinstance(explainers[0], TrainableExplainer):
             losses = [float(e.losses(pixels)["loss"]) for e in explainers]  # type: ignore[attr-defined]

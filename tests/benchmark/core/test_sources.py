@@ -17,13 +17,14 @@ def names(*modules: str) -> set[str]:
 
 def test_what_this_repository_is_made_of() -> None:
     assert names("methods.gradcam") == {
-        "methods", "methods._base", "methods._cam", "methods._networks", "methods._probe",
-        "methods._weights", "methods.gradcam",
+        "methods", "methods._base", "methods._cam", "methods._inputs", "methods._layers",
+        "methods._networks", "methods._probe", "methods._weights", "methods._wrapping",
+        "methods.gradcam",
     }  # fmt: skip
     assert "metrics.road" not in names("benchmark.engine.explaining")
     training = names("benchmark.engine.training")
     assert {m for m in training if m.startswith("metrics.")} == {
-        f"metrics.{name}" for name in ("_base", "_maps", "confidence")
+        f"metrics.{name}" for name in ("_base", "_maps", "_score", "confidence")
     }
     scored = names("benchmark.engine.scoring", "metrics.road")
     assert {"metrics.imputation.cpu", "metrics.imputation.batched"} <= scored

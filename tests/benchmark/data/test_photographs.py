@@ -8,6 +8,7 @@ import pytest
 import stand_in
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torchvision import transforms
 
 from benchmark import images
@@ -15,7 +16,10 @@ from benchmark.commands import index
 from benchmark.core import results
 from benchmark.core.params import Params, Photographs
 from benchmark.data import splits
-from benchmark.data.decoding import decoded
+from benchmark.data.decoding import Crop, decoded
+from benchmark.data.splits import Listed, as_pixels, read_training
+from methods import Preparation
+from methods._inputs import read_photographs
 
 
 def profile(settings: Params, lists: str = "seeded", train: int | None = None) -> Params:
@@ -121,7 +125,7 @@ def test_a_random_crop_is_part_of_the_image(tmp_path: Path) -> None:
     path = tmp_path / "ramp.png"
     Image.fromarray(picture).save(path)
     seen = set()
-    (crops,) = decoded([[(path, seed) for seed in range(60)]], 40, 32)
+    (crops,) = decoded([[(path, seed) for seed in range(60)]], Crop(40, 32))
     for pixels in crops:
         left, right, top = int(pixels[0, 0, 0]), int(pixels[0, 0, -1]), int(pixels[1, 0, 0])
         flipped = left > right
@@ -294,7 +298,7 @@ def test_orientation_in_the_file_is_left_alone(tmp_path: Path) -> None:
     Image.fromarray(pixels).save(path, exif=exif)
     with Image.open(path) as image:
         assert image.getexif()[0x0112] == 3
-    (found,) = decoded([[(path, None)]], resize=64, size=64)
+    (found,) = decoded([[(path, None)]], Crop(64, 64))
     assert torch.equal(found[0], torch.from_numpy(pixels).permute(2, 0, 1))
 
 
@@ -306,10 +310,10 @@ def test_deep_and_huge_photographs_are_refused(
     Image.fromarray(np.full((64, 64), 40000, np.uint16)).save(deep)
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(huge)
     with pytest.raises(ValueError, match=r"photograph .*deep.png has more than 8 bits a channel"):
-        list(decoded([[(deep, None)]], resize=64, size=64))
+        list(decoded([[(deep, None)]], Crop(64, 64)))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(ValueError, match=r"cannot read the photograph .*huge.png: Image size"):
-        list(decoded([[(huge, None)]], resize=64, size=64))
+        list(decoded([[(huge, None)]], Crop(64, 64)))
 
 
 def test_there_may_be_no_validation_images(settings: Params, folder: Path) -> None:
@@ -322,3 +326,29 @@ def test_there_may_be_no_validation_images(settings: Params, folder: Path) -> No
     split = splits.read_split(results.SPLITS, "validation")
     assert split.pixels.shape == (0, 3, 56, 56)
     assert len(splits.read_split(results.SPLITS, "evaluation")) == 3
+
+
+def test_photographs_are_as_a_backbone_reads_them(tmp_path: Path) -> None:
+    """Those of one's own: turned as they say, and resized as it is said."""
+    rng = np.random.default_rng(0)
+    lying = Image.fromarray(rng.integers(0, 256, (90, 120, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[274] = 6
+    lying.save(tmp_path / "lying.png", exif=exif)
+    crop = Crop(72, 64, "bicubic", upright=True)
+    (found,) = decoded([[(tmp_path / "lying.png", None)]], crop)
+    expected = read_photographs([tmp_path / "lying.png"], Preparation(72, 64, "bicubic"))
+    assert torch.equal(as_pixels(found), expected)
+
+
+def test_training_photographs_remember_their_crop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCHMARK_IMAGES", str(tmp_path))
+    crop = Crop(72, 64, "lanczos", upright=True)
+    listed = Listed(pd.DataFrame({"id": ["a"], "path": ["a.png"]}), tmp_path, crop)
+    save_file(listed.tensors, tmp_path / "train.safetensors")
+    listed.table.to_csv(tmp_path / "train.csv", index=False)
+    read = read_training(tmp_path)
+    assert isinstance(read, Listed)
+    assert read.crop == crop

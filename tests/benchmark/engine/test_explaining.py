@@ -31,7 +31,7 @@ def explain(
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """The maps of a split, kept under a key, and their cost."""
     work = Unfinished("explain", Key(key, ""))
-    targets = explaining.predict(explainer.backbone, split, size)
+    targets = explaining.choose(explainer.backbone, split, size, "predicted")[0]
     pieces = explaining.explain(
         explainer, split, targets, work, batch_size=size, count_nan=count_nan
     )
@@ -61,7 +61,7 @@ def test_classes_that_training_never_saw_are_refused_or_counted(
     targets = torch.tensor([0, 1, 2, 1, 1, 0, 2])
     settings: dict[str, Any] = {"batch_size": 3, "count_nan": False}
     work = Unfinished("explain", Key("unknown", ""))
-    pieces = explaining.explain(explainer, split, targets, work, **settings)
+    pieces = explaining.explain(explainer, split, targets, work, count_unseen=True, **settings)
     assert explaining.unseen_images(explainer, pieces) == {"unseen": None}
     explainer.class_counts = torch.tensor([4, 0, 1, 0, 0])
     work = Unfinished("explain", Key("known", ""))
@@ -120,7 +120,7 @@ def test_bad_maps_are_refused(
     class Broken(Explainer):
         label, paper = "Broken", "none"
 
-        def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        def explain(self, images: Tensor, targets: Tensor) -> Tensor:
             return torch.full((len(images), 4, 4), value)
 
     with pytest.raises(ValueError, match=message):
@@ -132,7 +132,7 @@ def test_nan_maps_can_be_counted(cnn: Backbone, make_split: MakeSplit) -> None:
     class Broken(Explainer):
         label, paper = "Broken", "none"
 
-        def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
+        def explain(self, images: Tensor, targets: Tensor) -> Tensor:
             return torch.full((len(images), 4, 4), torch.nan)
 
     maps, _ = explain(Broken(cnn), make_split("evaluation", 2), 2, "", count_nan=True)
@@ -145,7 +145,7 @@ from methods import Explainer
 class Mine(Explainer):
     label, paper, cost = "Mine", "none", "1 forward"
 
-    def __call__(self, images, targets):
+    def explain(self, images, targets):
         self.backbone.network.register_forward_hook(lambda m, i, o: o.flip(1))
         return images[:, 0] * (targets + 1)[:, None, None] / 5
 """

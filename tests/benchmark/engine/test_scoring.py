@@ -15,7 +15,7 @@ from benchmark.core.store import Key, Unfinished
 from benchmark.data.splits import Split
 from benchmark.engine import scoring
 from methods import Backbone
-from metrics import MODES, Metric
+from metrics import MODES, Metric, _score
 from metrics.complexity import Complexity
 from metrics.confidence import Confidence
 from metrics.deletion_insertion import DeletionInsertion
@@ -46,7 +46,9 @@ def score_views(
     views: list[scoring.View], backbone: Backbone, split: Split, seeds: list[int], batch_size: int
 ) -> list[pd.DataFrame]:
     blocks = scoring.blocks(split, views).values()
-    pieces = list(scoring.score_blocks(views, backbone, split, seeds, batch_size, blocks))
+    pieces = list(
+        scoring.score_blocks(views, backbone, split, seeds, batch_size, "predicted", blocks)
+    )
     return [scoring.joined_scores(pieces, backbone, number) for number in range(len(views))]
 
 
@@ -213,7 +215,7 @@ def test_views_share_a_pass_and_nothing_else(
 def test_batches_are_full(lengths: list[int], batch_size: int) -> None:
     rows = torch.arange(sum(lengths))
     taken: scoring.deque[int] = scoring.deque()
-    batches = list(scoring.full_batches(iter(rows.split(lengths)), batch_size, taken))
+    batches = list(_score.full_batches(iter(rows.split(lengths)), batch_size, taken))
     assert torch.equal(torch.cat([batch[:count] for batch, count in batches]), rows)
     assert {len(batch) for batch, _ in batches} == {batch_size}
     assert all(count == batch_size for _, count in batches[:-1])
@@ -226,7 +228,7 @@ def test_batches_are_full(lengths: list[int], batch_size: int) -> None:
 def test_probabilities_come_part_by_part(cnn: Backbone, batch_size: int) -> None:
     pixels = torch.rand(12, 3, 32, 32)
     parts = pixels.split([1, 2, 0, 9, 0])
-    found = list(scoring.probabilities(cnn, iter(parts), batch_size))
+    found = list(_score.answers_of(cnn.probabilities, iter(parts), batch_size))
     assert [len(f) for f in found] == [1, 2, 0, 9, 0]
     assert torch.allclose(torch.cat(found), cnn.probabilities(pixels), atol=1e-6)
 
@@ -382,7 +384,7 @@ def test_goes_on_after_a_kill_without_repeating_images(
     def run(stop: int) -> list[pd.DataFrame]:
         def compute(todo: dict[str, slice]) -> object:
             for piece, block in zip(
-                scoring.score_blocks(views, cnn, split, seeds, 32, todo.values()),
+                scoring.score_blocks(views, cnn, split, seeds, 32, "predicted", todo.values()),
                 todo.values(),
                 strict=True,
             ):

@@ -1,0 +1,193 @@
+"""Any classifier becomes a backbone."""
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import methods
+from benchmark.core import params
+from methods import Backbone, Preparation, wrap
+from methods._wrapping import PACKAGED_LAYERS, _told_by_processor
+
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
+def test_the_packaged_network_is_the_samples(lite0: Backbone, settings: params.Params) -> None:
+    """A state that the pipeline trained fits what Python users get."""
+    backbone = wrap("efficientnet_lite0")
+    spec = settings.backbones["efficientnet_lite0"]
+    assert backbone.digest == lite0.digest
+    assert {"taps": list(spec.taps), "cam_layer": spec.cam_layer} == PACKAGED_LAYERS[backbone.name]
+    assert (backbone.taps, backbone.cam_layer) == (lite0.taps, lite0.cam_layer)
+    assert backbone.preparation == Preparation(256, 224, "bicubic")
+
+
+def test_layers_are_suggested_and_can_be_chosen() -> None:
+    network = timm.create_model("resnet10t", num_classes=7)
+    found = wrap(network, size=64)
+    assert (found.name, found.classes) == ("ResNet", 7)
+    assert found.cam_layer == found.taps[-1]
+    own = wrap(network, size=64, name="own", taps=["layer1"], cam_layer="layer2")
+    assert (own.name, own.taps, own.cam_layer) == ("own", ("layer1",), "layer2")
+    assert wrap(network, size=64, cam_layer="layer3").cam_layer == "layer3"
+
+
+def test_names_lead_to_networks() -> None:
+    found = wrap("torchvision:squeezenet1_1", weights="none")
+    assert found.preparation == Preparation(256, 224, "bilinear")
+    images = torch.rand(1, 3, 224, 224)
+    maps = methods.load("gradcam")(found)(images, found.targets(images, "runner_up"))
+    methods.check_maps(maps, images)
+    assert found.digest == wrap("torchvision:squeezenet1_1", weights="none").digest
+
+
+class Plain(nn.Module):
+    """Somebody's classifier, of ten lines."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.ReLU(), nn.Conv2d(6, 8, 3, 2, 1))
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, 4)."""
+        logits: Tensor = self.head(self.features(images).relu().mean(dim=(2, 3)))
+        return logits
+
+
+def test_a_module_of_ones_own() -> None:
+    torch.manual_seed(0)
+    made = Plain()
+    found = wrap(made, size=32, **IMAGENET)
+    assert (found.name, found.classes, found.family) == ("Plain", 4, "cnn")
+    assert found.network is made
+    images = torch.rand(2, 3, 32, 32)
+    maps = methods.build("gradcam", found)(images, found.targets(images))
+    assert maps.shape == (2, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ({}, "nobody says mean, std, size of 'Plain': expected what it was trained with"),
+        ({"size": 32, "mean": [0.5] * 3}, "nobody says std of 'Plain'"),
+        ({"size": (32, 32), **IMAGENET}, r"has size \(32, 32\): expected the side of a square"),
+        ({"size": 32, "taps": [], "cam_layer": "features", **IMAGENET}, r"taps \[\]: expected a l"),
+        ({"size": 32, "taps": "features", "cam_layer": "features", **IMAGENET}, "taps 'features'"),
+        ({"size": 32, "taps": ["features"], **IMAGENET}, "without cam_layer: expected both"),
+        ({"size": 32, "cam_layer": "nowhere", **IMAGENET}, "has no layer 'nowhere': near names"),
+        ({"size": 32, "weights": "none", **IMAGENET}, "weights is 'none' beside a network that is"),
+    ],
+)
+def test_bad_arguments_are_one_line(own: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as raised:
+        wrap(Plain(), **own)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet5O", "timm has no model 'resnet5O': near names are resnet50"),
+        ("qqqq", r"timm has no model 'qqqq': see timm.list_models\(\)"),
+        ("torchvision:resnet5", "torchvision has no model 'resnet5': expected one of"),
+        ("nowhere:build", "cannot load 'nowhere:build'"),
+    ],
+)
+def test_unknown_names_are_one_line(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        wrap(name)
+
+
+def test_weights_that_cannot_be_fetched_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise OSError("no\nroute")
+
+    monkeypatch.setattr(timm, "create_model", unreachable)
+    message = r"cannot fetch its published weights \(OSError: no route\): expected the internet"
+    with pytest.raises(ValueError, match=message):
+        wrap("resnet18")
+
+
+transformers = pytest.importorskip("transformers")
+
+SMALL = {
+    "vit": {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2,
+            "intermediate_size": 32, "image_size": 64, "patch_size": 8},
+    "swin": {"embed_dim": 12, "depths": [1, 1, 1], "num_heads": [1, 2, 4], "window_size": 4,
+             "image_size": 64, "patch_size": 4},
+    "resnet": {"embedding_size": 8, "hidden_sizes": [8, 12, 16], "depths": [1, 1, 1],
+               "layer_type": "basic"},
+    "convnext": {"hidden_sizes": [8, 12, 16], "depths": [1, 1, 1], "num_stages": 3},
+}  # fmt: skip
+"""Image classifiers of transformers, in small."""
+
+PROCESSORS = {
+    "vit": lambda: transformers.ViTImageProcessor(size={"height": 64, "width": 64}),
+    "swin": lambda: transformers.ViTImageProcessor(
+        size={"height": 64, "width": 64}, resample=3, image_mean=[0.4] * 3
+    ),
+    "resnet": lambda: transformers.ConvNextImageProcessor(size={"shortest_edge": 64}),
+    "convnext": lambda: transformers.ConvNextImageProcessor(
+        size={"shortest_edge": 64}, crop_pct=0.8, resample=3
+    ),
+}
+
+
+def hugging_face(kind: str) -> nn.Module:
+    """A classifier with random weights."""
+    config = transformers.AutoConfig.for_model(kind, num_labels=6, **SMALL[kind])
+    torch.manual_seed(0)
+    made: nn.Module = transformers.AutoModelForImageClassification.from_config(config)
+    return made
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_a_network_of_hugging_face(kind: str) -> None:
+    """With what its processor says; every explainer gives a map or says in one line why not."""
+    made = hugging_face(kind)
+    found = wrap(made, processor=PROCESSORS[kind]())
+    assert (found.size, found.classes) == (64, 6)
+    assert found.family == ("transformer" if kind in ("vit", "swin") else "cnn")
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = made((images - found.mean) / found.std).logits
+        assert torch.allclose(found(images), expected, atol=1e-5)
+    targets = found.targets(images)
+    for name in ("gradcam", "scorecam", "saliency", "ttame", "rollout", "generic_attention"):
+        try:
+            explainer = methods.build(name, found)
+        except ValueError as error:
+            why = "expected the VisionTransformer|it is a cnn|reads no class token"
+            assert re.search(why, str(error))  # noqa: PT017
+            continue
+        methods.check_maps(explainer.explain(images, targets), images)
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_photographs_are_as_the_processor_prepares_them(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    small = Image.fromarray(rng.integers(0, 256, (13, 9, 3), dtype=np.uint8))
+    photograph = small.resize((150, 111), Image.Resampling.BICUBIC)
+    processor = PROCESSORS[kind]()
+    expected = processor(photograph, return_tensors="pt")["pixel_values"][0]
+    told = _told_by_processor(processor)
+    pixels = told["preparation"](photograph) / 255
+    mean, std = (torch.tensor(told[key]).view(3, 1, 1) for key in ("mean", "std"))
+    difference = ((pixels - mean) / std - expected).abs() * std * 255
+    assert float(difference.max()) <= 1.01  # one grey level: theirs resizes tensors, not images
+
+
+def test_processors_that_do_something_else_are_refused() -> None:
+    odd = transformers.ViTImageProcessor(rescale_factor=1 / 127.5)
+    with pytest.raises(ValueError, match=r"rescales by 0.0078.*: expected 1/255"):
+        _told_by_processor(odd)
+    wide = transformers.ViTImageProcessor(size={"height": 64, "width": 96})
+    with pytest.raises(ValueError, match=r"makes images of .*: expected square ones"):
+        _told_by_processor(wide)
