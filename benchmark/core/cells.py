@@ -8,7 +8,7 @@ and nowhere else.
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
-from importlib.metadata import PackageNotFoundError, files
+from importlib.metadata import PackageNotFoundError, files, version
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -508,11 +508,13 @@ class Project:
             read.append(results.maps_path(cell.backbone, cell.explainer))
             if self.is_trained(cell):
                 read.append(results.curve_path(cell.backbone, cell.explainer))
+        read += [results.targets_path(backbone) for backbone in params.backbones]
         variants = {backbone: self.marked_variants(backbone) for backbone in params.ablation}
         parameters = [params.plots, list(params.backbones), variants, self.labels()]
+        parameters += [params.target, params.tables, suite_version()]
         parameters.append(self.outdated_timings())
         key = self.report_key(["benchmark.report.figures"], parameters, read)
-        written = sorted(p for p in results.PLOTS.glob("*") if p.suffix in (".png", ".svg"))
+        written = sorted(p for p in results.PLOTS.glob("*") if p.suffix in (".png", ".pdf", ".md"))
         return Result("plots", key, tuple(written))
 
     def page(self) -> Result:
@@ -524,12 +526,15 @@ class Project:
         for cell in self.all_cells():
             read.append(results.maps_path(cell.backbone, cell.explainer))
             read.append(results.scores_path(cell.backbone, cell.explainer))
+        read += [results.targets_path(backbone) for backbone in params.backbones]
+        read += sorted(results.PLOTS.glob("*.md"))
         template = digest_file(path_of("benchmark.report").parent / TEMPLATE)
         parameters: list[Any] = [params.seed, params.mode, params.page, params.evaluate]
         parameters += [params.backbones, self.labels(), template, self.outdated_timings()]
         modules = ["benchmark.report.browser", "metrics.confidence", "metrics.road"]
         key = self.report_key(modules, parameters, read)
-        return Result("page", key, (results.PAGE,))
+        pictures = sorted(results.PICTURES.glob("*.webp"))
+        return Result("page", key, (results.PAGE, *pictures))
 
     def reference_metrics(self) -> dict[str, dict[str, Any]]:
         """The metrics of the T-TAME paper, with their settings."""
@@ -545,6 +550,11 @@ class Project:
 def growing(name: str, key_of: Callable[[int], Key], files: Sequence[Path], images: int) -> Result:
     """A result of so many images, whose key is known of any number of them."""
     return Result(name, key_of(images), tuple(files), images, key_of)
+
+
+def suite_version() -> str:
+    """The version of this suite, as captions print it."""
+    return version("ttame-benchmark")
 
 
 def digest_if_there(path: Path) -> str:
