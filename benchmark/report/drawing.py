@@ -106,7 +106,7 @@ def png(figure: Figure) -> bytes:
     full = Image.open(io.BytesIO(drawn)).convert("RGB")
     sample = full.resize((full.width // 2, full.height // 2), Image.Resampling.NEAREST)
     fixed = [channel for colour, _ in STYLES.values() for channel in ImageColor.getrgb(colour)]
-    few = sample.quantize(256 - len(STYLES), kmeans=1)
+    few = sample.quantize(256 - len(STYLES))
     few.putpalette([*(few.getpalette() or [])[: 768 - len(fixed)], *fixed])
     found = io.BytesIO()
     dithered = full.quantize(palette=few, dither=Image.Dither.FLOYDSTEINBERG)

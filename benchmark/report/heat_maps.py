@@ -165,7 +165,7 @@ def mosaic(rows: list[NDArray[np.uint8]], height: int) -> NDArray[np.uint8]:
 
 def in_few_colours(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A picture (H, W, 3) in 256 colours, dithered: a third of the size in a PDF."""
-    few = Image.fromarray(picture).quantize(256, kmeans=1)
+    few = Image.fromarray(picture).quantize(256)
     dithered = Image.fromarray(picture).quantize(palette=few, dither=Image.Dither.FLOYDSTEINBERG)
     return np.asarray(dithered.convert("RGB"))
 
