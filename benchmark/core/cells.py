@@ -40,6 +40,9 @@ FORWARD = "forward"
 OLDER = "†"
 """Marks rows of the ablation study that are of older code, see benchmark/ablate.py."""
 
+CHEAP = 4
+"""Passes, forward and backward, of an explanation: up to so many the explainer comes first."""
+
 NOT_COMPARED = ("versions",)
 """Parts of a trained state's key that are written down and not compared."""
 
@@ -116,6 +119,14 @@ class Project:
     def is_trained(self, cell: Cell) -> bool:
         """Whether a cell has to be trained."""
         return self.facts(cell.explainer).trained
+
+    def is_cheap(self, cell: Cell) -> bool:
+        """Whether an explanation took at most `CHEAP` passes, as far as that is written down."""
+        path = results.cost_path(cell.backbone, cell.explainer)
+        if not path.is_file():
+            return False
+        cost = results.read_json(path)
+        return bool(cost["images_forward"] + cost["images_backward"] <= CHEAP)
 
     def state_of(self, cell: Cell) -> Path | None:
         """The trained state of a cell, if it has one."""
@@ -308,9 +319,11 @@ class Project:
     def targets(self, backbone: str) -> Result:
         """The explained class of every evaluation image."""
         params = self.params
-        parameters = [params.target, params.explain.batch_size, params.images.source]
+        named = getattr(params.images, "classes", "imagenet")
+        files: dict[str, Path] = {} if named == "imagenet" else {"classes": Path(named)}
+        parameters = [params.target, params.explain.batch_size, "" if files else named]
         modules = ["benchmark.engine.explaining", "benchmark.data.imagenet"]
-        key = self.key(modules, parameters, split_files("evaluation"), backbone)
+        key = self.key(modules, parameters, split_files("evaluation") | files, backbone)
         return Result("targets", key, (results.targets_path(backbone),))
 
     def explain_key(self, cell: Cell, mode: str, images: int) -> Key:

@@ -41,6 +41,10 @@ def overlay(image: Tensor, map_: Tensor, opacity: float = 0.6) -> Image.Image:
 
     Raises:
         ValueError: tensors of other shapes, or an opacity outside [0, 1].
+
+    Example:
+        >>> overlay(torch.rand(3, 224, 224), torch.rand(7, 7)).size
+        (224, 224)
     """
     if image.ndim != 3 or len(image) != 3 or map_.ndim != 2:
         raise ValueError(

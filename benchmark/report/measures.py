@@ -16,6 +16,7 @@ class Measure:
     Attributes:
         metric: the metric that computes it.
         label, unit, bounds, higher_is_better: as in metrics.Measure.
+        version: of the metric, see metrics.Metric.
     """
 
     metric: str
@@ -23,6 +24,7 @@ class Measure:
     unit: str
     bounds: tuple[float, float]
     higher_is_better: bool
+    version: int = 1
 
 
 Known = dict[str, Measure]
