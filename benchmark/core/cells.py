@@ -486,9 +486,11 @@ class Project:
         read = [path(*name) for name in names for path in (*paths, results.randomisation_path)]
         read += [results.ablation_path(b, v) for b in params.ablation for v in params.ablation[b]]
         read += [results.curve_path(c.backbone, c.explainer) for c in cells if self.is_trained(c)]
+        read += [results.targets_path(backbone) for backbone in params.backbones]
         read += sorted((params.code / results.REPORTED).glob("*.csv"))
         variants = {backbone: self.marked_variants(backbone) for backbone in params.ablation}
-        parameters = [params.seed, params.tables, names, variants, self.labels()]
+        parameters: list[Any] = [params.seed, params.target, params.tables, names, variants]
+        parameters.append(self.labels())
         parameters += [params.train, params.ablate]
         parameters += [{name: self.trusted_layers(name) for name in params.backbones}]
         modules = [f"benchmark.report.{name}" for name in ("summaries", "printed", "rendering")]

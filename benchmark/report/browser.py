@@ -23,10 +23,10 @@ from benchmark.core.cells import Project, suite_version
 from benchmark.core.params import Params
 from benchmark.data.splits import Split
 from benchmark.engine import scoring
-from benchmark.report.captions import TARGETS
 from benchmark.report.drawing import STYLES
 from benchmark.report.figures import about_runtime, describe_explainers, read_medians
 from benchmark.report.heat_maps import coloured, named, shown, why_blank, with_labels
+from benchmark.report.measures import TARGETS
 from benchmark.report.printed import CAPTIONS
 from benchmark.report.rendering import CLAIMS, Entry
 from methods import Backbone

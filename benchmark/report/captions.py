@@ -4,13 +4,7 @@ import pandas as pd
 
 from benchmark.core.cells import Project, suite_version
 from benchmark.report.drawing import PERCENTILE
-
-TARGETS = {
-    "predicted": "the class that the network names",
-    "runner_up": "the class that the network names second",
-    "label": "the label of the image",
-}
-"""In words: which class is explained."""
+from benchmark.report.measures import TARGETS
 
 
 class Captions:

@@ -27,6 +27,13 @@ class Measure:
     version: int = 1
 
 
+TARGETS = {
+    "predicted": "the class that the network names",
+    "runner_up": "the class that the network names second",
+    "label": "the label of the image",
+}
+"""In words: which class is explained."""
+
 Known = dict[str, Measure]
 """Measures by name."""
 
