@@ -5,13 +5,15 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help repro verify imagenet imagenette test slow kill status runtime runtime-compare speed recognised distill lint types readme docs fresh profiles requirements clean
+.PHONY: help repro verify imagenet profile imagenette test slow kill status runtime runtime-compare speed recognised distill lint types readme picture docs fresh profiles requirements clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 
 repro: $(INSTALLED) ## the main job: every result on the embedded sample
 	python -m benchmark.check
+	dvc repro --quiet images
+	python -m benchmark first
 	dvc repro
 	python -m benchmark verify --brief
 
@@ -23,6 +25,12 @@ imagenet: $(INSTALLED) ## the paper's scale: make imagenet DATA=/path/to/ImageNe
 	  { echo "imagenet: DATA is '$(DATA)': expected the folder of ImageNet, DATA=/path"; exit 1; }
 	cd profiles/imagenet && python -m benchmark index "$(abspath $(DATA))" \
 	  && BENCHMARK_IMAGES="$(abspath $(DATA))" dvc repro
+
+profile: $(INSTALLED) ## a profile of your own, see `python -m benchmark new`: make profile NAME=birds DATA=photographs/
+	@test -f "profiles/$(NAME)/params.yaml" || \
+	  { echo "profile: NAME is '$(NAME)': expected a folder of profiles/, see python -m benchmark new"; exit 1; }
+	@test -d "$(DATA)" || { echo "profile: DATA is '$(DATA)': expected the folder of the photographs"; exit 1; }
+	cd profiles/$(NAME) && BENCHMARK_IMAGES="$(abspath $(DATA))" PYTHONPATH="$(CURDIR):$$PYTHONPATH" dvc repro
 
 runtime-compare: REV = HEAD~1
 imagenette: DATA = profiles/imagenette/data/imagenette2
@@ -73,6 +81,9 @@ types: $(INSTALLED) ## mypy, strict
 
 readme: $(INSTALLED) ## write the numbers of README and docs anew, from results/
 	python -m benchmark readme
+
+picture: $(INSTALLED) ## draw the first picture of the README anew
+	python docs/first_map.py
 
 docs: $(INSTALLED) ## the pages as a site, docs/_build/index.html; a warning is an error
 	python -m sphinx --quiet --fail-on-warning -E -b html docs docs/_build

@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from methods import Backbone
 
 
-def main(params: Params, backbone: str) -> None:
+def main(params: Params, backbone: str, cheap: bool = False) -> None:
     """Write the scores of the cells of a backbone, and what the other mode changes in them.
 
     What is due are metrics of cells: a new metric computes that metric alone, more images of a
-    metric only those, and the rows of what is no longer in the parameters are removed.
+    metric only those, and the rows of what is no longer in the parameters are removed. With `cheap`
+    the cells of cheap explainers alone, as far as they have maps.
     """
     project = Project(params)
     shelf = Shelf(results.SCORES / backbone)
@@ -46,6 +47,10 @@ def main(params: Params, backbone: str) -> None:
         for name, (cell, own) in cells.items()
         if name in gone or any(made.name in due for made in own)
     ]
+    if cheap:
+        maps = Shelf(results.MAPS / backbone)
+        todo = [own for own in todo if project.is_cheap(own[0])]
+        todo = [own for own in todo if not maps.due([project.maps(own[0])])]
     processes.wait()
     if todo:
         score_cells(project, backbone, todo, set(due), kept, shelf)
@@ -195,4 +200,4 @@ def metric_of(made: Result) -> str:
 
 
 if __name__ == "__main__":
-    run_shared(main, "backbone")
+    run_shared(main, "backbone", "--cheap")

@@ -1,5 +1,6 @@
 """Run every explainer on one backbone over the evaluation images."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
     from methods import Backbone
 
 
-def main(params: Params, backbone: str) -> None:
+def main(params: Params, backbone: str, cheap: bool = False) -> None:
     """Write the maps of the cells of a backbone that are due, and what they cost.
 
     Of a cell that is only to have more images, the new ones are explained. Maps of the other mode,
-    where they are others, are of the first images.
+    where they are others, are of the first images. With `cheap` those of cheap explainers alone,
+    see core.cells.Project.is_cheap.
     """
     project = Project(params)
     shelf = Shelf(results.MAPS / backbone)
@@ -46,10 +48,11 @@ def main(params: Params, backbone: str) -> None:
         batch_size = params.explain.batch_size
         targets, probabilities = choose(network, split, batch_size, params.target)
         if explained.name in due and processes.first():
-            write_targets(project, explained, split, targets, probabilities)
+            write_targets(project, explained, split, targets, probabilities, network.classes)
             shelf.record([explained])
         for mode, cells in ((params.mode, maps), (project.other_mode, other)):
             todo = [(cell, made) for cell, made in cells.values() if made.name in due]
+            todo = [own for own in todo if not cheap or project.is_cheap(own[0])]
             for cell, made in tqdm(todo, desc=backbone, unit="cell", disable=processes.silent()):
                 work = Unfinished(f"explain {cell.name}", made.key)
                 extend_maps(
@@ -63,19 +66,31 @@ def main(params: Params, backbone: str) -> None:
 
 
 def write_targets(
-    project: Project, made: Result, split: "Split", targets: "Tensor", probabilities: "Tensor"
+    project: Project,
+    made: Result,
+    split: "Split",
+    targets: "Tensor",
+    probabilities: "Tensor",
+    classes: int,
 ) -> None:
     """Write the explained class of each image, its name where it is known, and its probability."""
     import pandas as pd
 
+    names = names_of(project.params, classes)
+    indices = targets.tolist()
+    percent = [round(100 * p, TENTHS) for p in probabilities.tolist()]
+    table = pd.DataFrame({"image": split.ids, "class_index": indices, "probability": percent})
+    table.insert(2, "class_name", [names[index] for index in indices])
+    results.write_csv(made.files[0], table)
+
+
+def names_of(params: Params, classes: int) -> list[str]:
+    """The names of a network's classes; empty ones where they are of another number of classes."""
     from benchmark.data.imagenet import class_names
 
-    names = class_names()  # of both sources of images
-    classes = targets.tolist()
-    percent = [round(100 * p, TENTHS) for p in probabilities.tolist()]
-    table = pd.DataFrame({"image": split.ids, "class_index": classes, "probability": percent})
-    table.insert(2, "class_name", [names[c] if c < len(names) else "" for c in classes])
-    results.write_csv(made.files[0], table)
+    given = getattr(params.images, "classes", "imagenet")
+    names = class_names() if given == "imagenet" else Path(given).read_text().splitlines()
+    return names if len(names) == classes else [""] * classes
 
 
 def extend_maps(
@@ -153,4 +168,4 @@ def explain(
 
 
 if __name__ == "__main__":
-    run_shared(main, "backbone")
+    run_shared(main, "backbone", "--cheap")

@@ -1,4 +1,4 @@
-"""Write results/index.html: tables, figures and a browser of the evaluation images in one file."""
+"""Write results/index.html: tables, figures and a browser of the evaluation images."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,8 @@ def main(params: Params) -> None:
         draw_parts(project, backbone, drawn, split, shelf)
         cells[backbone] = {n: results.read_json(made.files[0]) for n, (_, made) in drawn.items()}
     tables = [t for backbone in params.backbones for t in browser.tables_of(project, backbone)]
-    text = browser.render(project, cells, tables, browser.figures_of(), split)
+    figures = browser.figures_of()
+    text = browser.render(project, cells, tables, figures, split, results.PICTURES)
     results.write_text(results.PAGE, text)
     parts = [part_of(project, c) for b in params.backbones for c in browser.cells_of(project, b)]
     shelf.prune(parts)
@@ -49,7 +50,7 @@ def part_of(project: Project, cell: "Cell") -> Result:
     name = f"{cell.backbone}-{cell.explainer}"
     parameters += [cell.trained]
     key = project.key(modules, parameters, {"scores": cell.scores}, cell.backbone, first)
-    return Result(name, key, (PARTS / f"{name}.json",))
+    return Result(name, key, (PARTS / f"{name}.json", results.PICTURES / f"{name}.webp"))
 
 
 def draw_parts(
@@ -69,7 +70,7 @@ def draw_parts(
     network = build_backbone(backbone, **project.params.backbones[backbone].spec)
     for cell, made in drawn.values():
         if made.name in due:
-            part = browser.describe_cell(project.params, cell, network, split)
+            part = browser.describe_cell(project.params, cell, network, split, made.files[1])
             results.write_json(made.files[0], part)
             shelf.record([made])
 

@@ -1,4 +1,4 @@
-"""Draw every figure as PNG and SVG, from the tables, the curves, the maps and the runtime."""
+"""Draw every figure as PNG and PDF, from the tables, the curves, the maps and the runtime."""
 
 from benchmark.core import results
 from benchmark.core.cells import Project
@@ -24,11 +24,12 @@ def main(params: Params) -> None:
         for drawing in drawings(project, known_measures(project.catalogue)):
             path = results.PLOTS / drawing.name
             modules, files = ["benchmark.report.figures"], drawing.files.values()
-            parameters = [drawing.digest, params.plots, project.labels()[1]]
+            parameters = [drawing.digest, drawing.caption, params.plots, project.labels()[1]]
             key = project.report_key(modules, parameters, files)
-            made = Result(drawing.name, key, (path.with_suffix(".png"), path.with_suffix(".svg")))
+            written = tuple(path.with_suffix(suffix) for suffix in (".png", ".pdf", ".md"))
+            made = Result(drawing.name, key, written)
             if shelf.due([made]):
-                write(path, drawing.draw())
+                write(path, drawing.draw(), drawing.caption)
                 shelf.record([made])
             every.append(made)
     shelf.prune(every)

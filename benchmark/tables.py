@@ -48,6 +48,7 @@ def print_all(project: Project, long: "dict[str, pd.DataFrame]", known: Any) -> 
         HEADLINE,
         describe_answers,
         describe_claims,
+        describe_targets,
         describe_trusted,
         printed_tables,
     )
@@ -61,6 +62,9 @@ def print_all(project: Project, long: "dict[str, pd.DataFrame]", known: Any) -> 
         claims = describe_claims(own, known, labels, project.params.tables.short)
         headline = [line for label, line in claims.items() if label in HEADLINE]
         trusted = describe_trusted(project.trusted_layers(str(backbone)))
+        explained = results.read_table(results.targets_path(str(backbone)))
+        said = describe_targets(explained, project.params.target)
+        results.write_text(folder / "explained.md", said)
         results.write_text(folder / "claims.md", "".join([*trusted, *claims.values()]))
         results.write_text(folder / "headline.md", "".join([*trusted, *headline]))
         if variants:

@@ -72,7 +72,7 @@ def explainer_page(name: str, cls: type[Explainer]) -> str:
         "Kind": cls.kind,
         "Networks": ", ".join(sorted(cls.families)),
         "Line of `params.yaml`": f"`{name}: {{}}`",
-        "In Python": f'`methods.build(methods.load("{name}"), backbone, {{}})`',
+        "In Python": f'`methods.build("{name}", backbone)`',
     }
     settings = "".join(
         f"| `{own}` | `{default!r}` |\n" for own, default in defaults_of(cls).items()
@@ -85,7 +85,11 @@ def metric_page(name: str, cls: type[Metric]) -> str:
     """What a reader wants to know of a metric, as Markdown."""
     rows = "".join(measure_row(own) for own in cls.measures)
     head = f"| measure | unit | range | better | levels | paper |\n{'| --- ' * 6}|\n"
-    facts = {"Line of `params.yaml`": f"`{name}: {{}}` under `evaluate.metrics`"}
+    facts = {
+        "Line of `params.yaml`": f"`{name}: {{}}` under `evaluate.metrics`",
+        "In Python": f'`metrics.score(maps, images, targets, probabilities, ["{name}"])`',
+        "Version": str(cls.version),
+    }
     return f"# {name}\n\n{as_table(facts)}\n{head}{rows}\n{documented(cls)}"
 
 

@@ -188,6 +188,16 @@ def build(
     Raises:
         ValueError: a setting the class does not have, a backbone family it does not support, or
             that its constructor failed.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)
+        >>> network = nn.Sequential(nn.Conv2d(3, 6, 3, 2), nn.ReLU(), nn.Conv2d(6, 8, 3, 2), *head)
+        >>> backbone = wrap(network, size=64, mean=[0.5] * 3, std=[0.5] * 3)
+        >>> images = torch.rand(2, 3, 64, 64)
+        >>> build("rise", backbone, {"masks": 20})(images, backbone.targets(images)).shape
+        torch.Size([2, 64, 64])
     """
     cls = load(cls) if isinstance(cls, str) else cls
     settings = settings or {}

@@ -91,6 +91,19 @@ class Backbone(nn.Module):
     Attributes:
         channel_axis: of what the taps and the CAM layer give, 1 or -1.
         probed: what is known of the layers that were asked for, see `use`.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> convolution, pooling = nn.Conv2d(3, 4, 3, 2), nn.AdaptiveAvgPool2d(1)
+        >>> backbone = Backbone(
+        ...     nn.Sequential(convolution, pooling, nn.Flatten()), name="small", mean=[0.5] * 3,
+        ...     std=[0.5] * 3, size=32, classes=4, taps=["0"], cam_layer="0")
+        >>> images = torch.rand(2, 3, 32, 32)
+        >>> backbone.targets(images, 3)
+        tensor([3, 3])
+        >>> backbone.probabilities(images).shape
+        torch.Size([2, 4])
     """
 
     mean: Tensor
@@ -503,6 +516,14 @@ class Explainer(ABC):
 
     Raises:
         ValueError: the backbone is of a family that is not among `families`.
+
+    Example:
+        >>> class Brightness(Explainer):
+        ...     label, paper, cost = "Brightness", "none", "none"
+        ...     def explain(self, images, targets):
+        ...         return images.mean(dim=1)
+        >>> sorted(Brightness.families)
+        ['cnn', 'transformer']
     """
 
     label: ClassVar[str]
@@ -563,7 +584,13 @@ class Explainer(ABC):
 
 
 class TrainableExplainer(Explainer):
-    """An explainer that learns an attention mechanism over a frozen backbone."""
+    """An explainer that learns an attention mechanism over a frozen backbone.
+
+    Example:
+        >>> import methods
+        >>> issubclass(methods.load("ttame"), TrainableExplainer)
+        True
+    """
 
     attention: nn.Module
 

@@ -30,6 +30,12 @@ class Preparation:
 
     Raises:
         ValueError: the crop does not fit, or an unknown interpolation.
+
+    Example:
+        >>> from PIL import Image
+        >>> prepare = Preparation(resize=256, crop=224, interpolation="bicubic")
+        >>> prepare(Image.new("RGB", (640, 480))).shape
+        torch.Size([3, 224, 224])
     """
 
     resize: int | tuple[int, int]
@@ -98,6 +104,10 @@ def choose_targets(probabilities: Tensor, choice: Choice, labels: Tensor | None 
 
     Raises:
         ValueError: an unknown choice, a class that does not exist, labels that are missing.
+
+    Example:
+        >>> choose_targets(torch.tensor([[0.1, 0.6, 0.3]]), "runner_up")
+        tensor([2])
     """
     count, classes = probabilities.shape
     if choice == "label":

@@ -81,6 +81,13 @@ def wrap(
         ValueError: an unknown name, weights that cannot be had or do not fit, a network that does
             not take such images or gives no class scores, mean, std or size that nobody says, no
             layer that explainers can read.
+
+    Example:
+        >>> head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)
+        >>> network = nn.Sequential(nn.Conv2d(3, 6, 3, 2), nn.ReLU(), nn.Conv2d(6, 8, 3, 2), *head)
+        >>> backbone = wrap(network, size=64, mean=[0.5] * 3, std=[0.5] * 3)
+        >>> backbone.classes, backbone.family
+        (4, 'cnn')
     """
     if isinstance(network, str):
         made = _named(network, weights)

@@ -114,6 +114,19 @@ def score(
     Raises:
         ValueError: an unknown metric or setting, tensors of other shapes or ranges, values that are
             no probabilities.
+
+    Example:
+        Half of a white image is all that a network of two classes sees of it.
+
+        >>> import torch
+        >>> def brightness(pixels):
+        ...     bright = pixels.mean(dim=(1, 2, 3))
+        ...     return torch.stack([1 - bright, bright], dim=1)
+        >>> maps, images = torch.zeros(1, 8, 8), torch.ones(1, 3, 8, 8)
+        >>> maps[:, :4] = 1.0
+        >>> table = score(maps, images, torch.tensor([1]), brightness, ["confidence"])
+        >>> table[table["metric"] == "average_drop"][["level", "value"]].values.tolist()
+        [[100.0, 50.0], [50.0, 50.0], [15.0, 84.375]]
     """
     own = settings or {}
     if isinstance(names, str) or not names:

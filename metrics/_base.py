@@ -24,6 +24,11 @@ class Measure:
         levels: what its levels count; None for a measure without levels.
         agreement: it asks whether the prediction stays the explained class, so that it means
             something only where that is what the network predicts.
+
+    Example:
+        >>> import metrics
+        >>> metrics.measures()["average_drop"].label
+        'AD'
     """
 
     name: str
@@ -38,7 +43,13 @@ class Measure:
 
 @dataclass(frozen=True)
 class Values:
-    """A measure at one level (per cent of the pixels; None if it has none): `per_image` (B,)."""
+    """A measure at one level (per cent of the pixels; None if it has none): `per_image` (B,).
+
+    Example:
+        >>> import torch
+        >>> Values("average_drop", 50.0, torch.tensor([12.5])).level
+        50.0
+    """
 
     measure: str
     level: float | None
@@ -62,6 +73,13 @@ class Perturbation(Metric):
     """Perturbs images by their maps and judges the predictions before and after.
 
     The two halves are apart so that one forward pass serves the perturbed images of many metrics.
+
+    Example:
+        >>> import torch
+        >>> from metrics import Maps, build
+        >>> maps = Maps(torch.rand(2, 4, 4), (8, 8), seeds=[0, 1])
+        >>> build("confidence", {"kept": [50, 15]}).perturb(torch.ones(2, 3, 8, 8), maps).shape
+        torch.Size([2, 2, 3, 8, 8])
     """
 
     @property
@@ -93,7 +111,17 @@ class Perturbation(Metric):
 
 
 class Reading(Metric):
-    """Reads its measures off the maps: no prediction is asked for."""
+    """Reads its measures off the maps: no prediction is asked for.
+
+    Example:
+        >>> import torch
+        >>> from metrics import Maps, build
+        >>> objects = torch.zeros(1, 2, 2, dtype=torch.bool)
+        >>> objects[0, 0, 0] = True
+        >>> maps = Maps(torch.tensor([[[1.0, 0.0], [0.0, 0.5]]]), (2, 2), seeds=[0])
+        >>> build("localisation", {}).read(maps, objects)[0]
+        Values(measure='pointing_game', level=None, per_image=tensor([100.]))
+    """
 
     @abstractmethod
     def read(self, maps: Maps, objects: Tensor) -> list[Values]:

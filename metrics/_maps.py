@@ -26,6 +26,13 @@ class Maps:
 
     Raises:
         ValueError: not three dimensions, or another number of seeds than of maps.
+
+    Example:
+        >>> maps = Maps(torch.tensor([[[0.2, 0.8], [0.4, 0.6]]]), (2, 2), seeds=[0])
+        >>> maps.ranks.tolist()
+        [[[3, 0], [2, 1]]]
+        >>> maps.top(50).tolist()
+        [[[False, True], [False, True]]]
     """
 
     def __init__(

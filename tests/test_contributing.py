@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -99,13 +98,3 @@ def test_an_explainer_with_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert broken_promises(case) == []
     with pytest.raises(ValueError, match="exponent is 0: expected more than 0"):
         methods.build(cls, backbone, {"exponent": 0})
-
-
-def test_the_lines_of_python(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As they stand in the README, from the folder of params.yaml."""
-    monkeypatch.chdir(ROOT)
-    given: dict[str, Any] = {}
-    exec(example("python", "README.md"), given)
-    for name, side in (("gradcam", 7), ("ttame", 28)):
-        methods.check_maps(given[name], given["images"])
-        assert given[name].shape == (2, side, side)

@@ -1,13 +1,21 @@
 """The pages that people read: they say what the code says, and fit."""
 
+import contextlib
+import doctest
+import io
 import re
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
+import skimage.data
+from PIL import Image
 
 import methods
 import metrics
+from benchmark.report import heat_maps
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -87,7 +95,7 @@ def test_copied_pages_link_to_what_is_there(tmp_path: Path) -> None:
     text = (tmp_path / "docs" / "generated" / "readme.md").read_text()
     for line in (
         "](../results.md)",
-        "](../page.png)",
+        "](../first_map.jpg)",
         "](contributing.md)",
         "](../../results/plots/",
     ):
@@ -96,3 +104,73 @@ def test_copied_pages_link_to_what_is_there(tmp_path: Path) -> None:
     catalogue.link_copies(None, "compare", source)
     expected = "see [it](generated/readme.md#a-first-map), [that](generated/contributing.md)"
     assert source == [expected]
+
+
+EXAMPLES: list[ModuleType] = [
+    methods, methods._base, methods._inputs, methods._wrapping, metrics, metrics._base,
+    metrics._maps, heat_maps,
+]  # fmt: skip
+PUBLIC = [
+    methods.Backbone, methods.Explainer, methods.TrainableExplainer, methods.Preparation,
+    methods.wrap, methods.build, methods.choose_targets, metrics.score, metrics.Maps,
+    metrics.Measure, metrics.Perturbation, metrics.Reading, metrics.Values, heat_maps.overlay,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("module", EXAMPLES, ids=lambda module: module.__name__)
+def test_examples_of_docstrings_run(module: ModuleType) -> None:
+    failed, tried = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert tried > 0
+    assert failed == 0
+
+
+def test_what_is_public_has_an_example() -> None:
+    for own in PUBLIC:
+        assert ">>>" in (own.__doc__ or ""), own
+
+
+def run_blocks(page: Path) -> dict[str, Any]:
+    """The names of a page's Python blocks, run one after the other; and what they printed."""
+    names: dict[str, Any] = {"__name__": "page"}
+    printed = io.StringIO()
+    for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+        with contextlib.redirect_stdout(printed):
+            exec(compile(block, page.name, "exec"), names)
+    return names | {"printed": printed.getvalue()}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder like the repository's, with a photograph."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").symlink_to(ROOT / "results")
+    photograph = Path(skimage.data.__file__).parent / "coffee.png"
+    Image.open(photograph).save(tmp_path / "photograph.jpg")
+    return tmp_path
+
+
+def test_the_lines_of_the_readme_run(folder: Path) -> None:
+    names = run_blocks(ROOT / "README.md")
+    assert names["maps"].shape == (1, 7, 7)
+    assert "road_morf" in names["printed"]
+    with Image.open(folder / "map.png") as picture:
+        assert picture.size == (224, 224)
+
+
+@pytest.mark.slow
+def test_the_lines_of_the_tutorial_run(folder: Path) -> None:
+    names = run_blocks(DOCS / "python.md")
+    assert len(names["seen"]) == 300
+    assert names["hugging"].classes == 5
+    assert names["maps"].shape == (1, 224, 224)
+
+
+@pytest.mark.slow
+def test_the_first_picture_is_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import first_map
+
+    monkeypatch.setattr(first_map, "EXPLAINERS", {"gradcam": {}, "saliency": {}})
+    monkeypatch.setattr(first_map, "__file__", str(tmp_path / "first_map.py"))
+    first_map.main()
+    with Image.open(tmp_path / "first_map.jpg") as picture:
+        assert picture.width > 1000

@@ -121,9 +121,9 @@ READS = {
     "randomise": {"splits", "states", "maps"},
     "ablate": {"splits"},
     "runtime": {"splits", "states"},
-    "tables": {"scores", "cost", "delta", "randomisation", "ablation", "curves"},
-    "plots": {"tables", "curves", "maps", "runtime", "splits"},
-    "page": {"tables", "plots", "scores", "maps", "runtime", "splits"},
+    "tables": {"scores", "cost", "targets", "delta", "randomisation", "ablation", "curves"},
+    "plots": {"tables", "curves", "maps", "targets", "runtime", "splits"},
+    "page": {"tables", "plots", "scores", "maps", "targets", "runtime", "splits"},
 }
 """The folders of results/ that a stage reads, each written by one before it."""
 

@@ -22,7 +22,9 @@ from benchmark.core.params import Photographs
 from benchmark.data.splits import ROOT as IMAGES
 
 ROOT = Path(__file__).parents[1]
-PROFILES = sorted(p.name for p in (ROOT / "profiles").iterdir())
+PROFILES = ("imagenet", "imagenette")
+"""Those of this repository; others are their owners'."""
+
 SHARED = ("dvc.yaml", ".dvcignore", ".dvc/config")
 BACKBONES = ("vgg16", "resnet50", "vit_b_16")
 CAMS = {"gradcam", "gradcampp", "scorecam", "ablationcam", "rise", "iia", "ttame"}

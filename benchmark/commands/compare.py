@@ -365,18 +365,23 @@ def as_text(found: Comparison, params: Params) -> str:
         text[heading] = (cells + table[f"{heading} mark"]).str.strip()
     sides = ["left"] + ["right"] * (len(text.columns) - 1)
     printed = str(text.to_markdown(index=False, colalign=sides, disable_numparse=True))
-    printed += (
-        f"\n\nn images of a row, {100 * params.tables.confidence:g} % bootstrap intervals. "
+    printed += f"\n\n{note_of(found, params)}"
+    if "seconds" in found.cost:
+        printed += (
+            f"\nCost of an explanation: {found.cost['images_forward']:g} forward passes, "
+            f"{found.cost['images_backward']:g} backward, {found.cost['seconds']:.3g} s."
+        )
+    return printed
+
+
+def note_of(found: Comparison, params: Params) -> str:
+    """What the columns and marks of a comparison mean."""
+    return (
+        f"n images of a row, {100 * params.tables.confidence:g} % bootstrap intervals. "
         f"{BETTER} is better than {found.label}, {WORSE} worse (Wilcoxon's signed-rank test on the "
         "images that both have, Holm-corrected over the explainers); without a mark they cannot be "
         "told apart."
     )
-    if "seconds" in found.cost:
-        printed += (
-            f"\nCost of an explanation: {found.cost['images_forward']:g} images forward, "
-            f"{found.cost['images_backward']:g} backward, {found.cost['seconds']:.3g} s."
-        )
-    return printed
 
 
 def write_page(found: Comparison, params: Params) -> Path:
@@ -386,6 +391,7 @@ def write_page(found: Comparison, params: Params) -> Path:
     for heading in [c.removesuffix(" mark") for c in table.columns if c.endswith(" mark")]:
         table[f"{heading} interval"] += " " + table.pop(f"{heading} mark")
     first = browser.as_table(backbone, f"{found.label} among the others", table)
+    first = first._replace(note=note_of(found, params))
     own = [
         browser.Cell(
             backbone,
@@ -401,13 +407,17 @@ def write_page(found: Comparison, params: Params) -> Path:
     ]
     split = read_split(results.SPLITS, "evaluation").first(params.page.images)
     network = build_backbone(backbone, device=device(), **params.backbones[backbone].spec)
+    folder = COMPARE / "page"
     cells = {
-        cell.explainer: browser.describe_cell(params, cell, network, split)
+        cell.explainer: browser.describe_cell(
+            params, cell, network, split, folder / f"{backbone}-{cell.explainer}.webp"
+        )
         for cell in (*own, *browser.cells_of(project, backbone))
     }
     tables = [first, *browser.tables_of(project, backbone)]
     path = COMPARE / "index.html"
-    results.write_text(path, browser.render(project, {backbone: cells}, tables, [], split))
+    text = browser.render(project, {backbone: cells}, tables, [], split, folder)
+    results.write_text(path, text)
     return path
 
 

@@ -51,6 +51,8 @@ def main(params: Params, folder: str) -> None:
     settings = params.images
     if not isinstance(settings, Photographs):
         raise ValueError(f"images.source is {settings.source!r}: expected photographs to list")
+    if settings.lists == "own":
+        raise ValueError("images.lists is own: expected the lists that `new` wrote, they stay")
     root = Path(folder)
     train_folder, held_folder = layout(root)
     held = held_out(root, held_folder)

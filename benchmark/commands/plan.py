@@ -4,6 +4,7 @@ Every explainer is run on an image or two, every head trained for a few steps, o
 each backbone, all on random pixels and with random weights; the counts of params.yaml do the rest.
 """
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from benchmark.core.params import Cell, Compositions, Params, Photographs
 from benchmark.core.stage import run
 from benchmark.data.decoding import Crop, File, decoded
 from benchmark.data.photographs import BATCH
-from benchmark.data.splits import Split, root
+from benchmark.data.splits import ROOT, Split, root
 from benchmark.engine import scoring, training
 from benchmark.engine.devices import autocast, device
 from benchmark.engine.recipe import Recipe
@@ -71,6 +72,9 @@ def main(params: Params) -> None:
     trained = [row for row in rows if row.stage == "train" and row.seconds > 0]
     images = params.images
     if trained and isinstance(images, Photographs) and (images.folder / "evaluation.csv").is_file():
+        if ROOT not in os.environ:
+            print(f"Decoding: not measured, {ROOT} does not name the folder of the photographs.")
+            return
         rate = decoding_rate(images)
         fastest = max(row.images / 2 / row.seconds for row in trained)
         print(

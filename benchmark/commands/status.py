@@ -1,4 +1,7 @@
-"""Print the matrix of cells: what is fresh, stale and why, missing, or not supported."""
+"""Print the matrix of cells: what is fresh, stale and why, missing, or not supported.
+
+While not all cells are scored, also how those compare that are.
+"""
 
 import sys
 from collections.abc import Iterable
@@ -10,6 +13,7 @@ from benchmark.core.cells import FORWARD, NOT_COMPARED, Project
 from benchmark.core.params import Params
 from benchmark.core.stage import run
 from benchmark.core.store import MISSING, Result, Shelf
+from benchmark.report.measures import Known, known_measures
 
 FRESH = "fresh"
 NOT_CHECKED = {"cells": ("maps", "timing"), "variants": ("state",)}
@@ -34,6 +38,8 @@ def main(params: Params, check: bool = False) -> None:
             kept = frame.drop(columns=list(NOT_CHECKED[name]), errors="ignore")
             for _, row in kept.iterrows():
                 stale += [f"{row.iloc[0]} {v}" for v in row.iloc[1:] if is_stale(str(v))]
+        if any(is_stale(str(text)) for text in table["scores"]):
+            print(so_far(project, backbone, set(table["explainer"][table["scores"] == FRESH])))
     for line in told_by_check(project):
         print(line)
     images = [of(Shelf(results.SPLITS), [project.splits()])]
@@ -44,6 +50,41 @@ def main(params: Params, check: bool = False) -> None:
         sys.exit(
             f"status: {len(stale)} results are not fresh, the first: {stale[0]}; run `dvc repro`"
         )
+
+
+def so_far(project: Project, backbone: str, scored: set[str]) -> str:
+    """How the cells compare that are scored: means over their images, without intervals."""
+    known = known_measures(project.catalogue)
+    rows = []
+    for cell in project.cells(backbone):
+        if cell.explainer in scored:
+            table = results.read_scores(results.scores_path(backbone, cell.explainer))
+            row = {"explainer": project.facts(cell.explainer).label}
+            row["images"] = str(table["image"].nunique())
+            rows.append(row | means(table, known))
+    if not rows:
+        return f"{backbone}: nothing is scored yet\n"
+    sides = ["left"] + ["right"] * (len(rows[0]) - 1)
+    printed = (
+        pd.DataFrame(rows)
+        .fillna("–")
+        .to_markdown(index=False, colalign=sides, disable_numparse=True)
+    )
+    return f"{backbone}, {len(rows)} of {len(project.cells(backbone))} cells so far\n\n{printed}\n"
+
+
+def means(table: pd.DataFrame, known: Known) -> dict[str, str]:
+    """The means of the measures of the paper, by what they are called in a table."""
+    found = {}
+    for metric in ("average_drop", "increase_in_confidence", "road_morf", "road_lerf"):
+        own = table[table["metric"] == metric]
+        label = known[metric].label if metric in known else metric
+        if metric.startswith("road"):
+            own = own.assign(level=-1.0)
+        for level, block in own.groupby("level", sort=False):
+            name = f"{label} mean" if float(str(level)) < 0 else f"{label} {level:g} %"
+            found[name] = f"{block['value'].mean():.1f}"
+    return found
 
 
 def told_by_check(project: Project) -> list[str]:

@@ -3,11 +3,12 @@
     python -m benchmark verify                  # what is here, after `make repro`
     python -m benchmark verify --from-scratch   # computed anew in work/, with git's trained states
     python -m benchmark verify --train          # trained anew too
+    python -m benchmark verify FOLDER           # those of another machine
 
 Scores and sanity checks are compared, measure by measure and level by level, where both are of the
-same key: the same parameters, code, weights and versions. What they were computed from may differ
-by rounding, as it does between two kinds of processor. Exits with 1 if anything is outside
-tolerance.
+same key: the same parameters, code, weights, versions and images. The maps they were computed from
+may differ by rounding, as they do between two kinds of processor. Exits with 1 if anything is
+outside tolerance.
 """
 
 import argparse
@@ -93,6 +94,9 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
+        "folder", nargs="?", type=Path, help="a folder with the results/ of another machine"
+    )
+    parser.add_argument(
         "--from-scratch", action="store_true", help="compute in a folder of its own"
     )
     parser.add_argument(
@@ -104,7 +108,7 @@ def main() -> None:
     given = parser.parse_args()
     try:
         project = Project(load())
-        folder = Path()
+        folder = folder_of(given.folder, anew=given.from_scratch or given.train)
         spreads = seed_spreads(project) if given.train else None
         if given.from_scratch or given.train:
             folder = recompute(project, train=given.train)
@@ -120,6 +124,24 @@ def main() -> None:
         return
     if not given.brief and any(one.verdict == "outside" for one in found.compared):
         sys.exit(1)
+
+
+def folder_of(given: Path | None, *, anew: bool) -> Path:
+    """The folder in which results/ lies: the present one, or that of another machine.
+
+    Raises:
+        ValueError: there are no scores, or they are to be computed anew as well.
+    """
+    if given is None:
+        return Path()
+    if anew:
+        raise ValueError(f"{given} beside --from-scratch or --train: expected one of them")
+    folder = given.parent if given.name == results.RESULTS.name else given
+    if not (folder / results.SCORES).is_dir():
+        raise ValueError(
+            f"{given} has no {results.SCORES}: expected the results of another machine"
+        )
+    return folder
 
 
 def recompute(project: Project, *, train: bool) -> Path:
@@ -217,7 +239,8 @@ def compare(project: Project, folder: Path, spreads: Spreads | None) -> Comparis
             found.others.append(f"{label}: {'new' if now else 'not here'}")
             continue
         changed = Key(**now["key"]).differences(Key(**then["key"]), but=("data",))
-        if changed or now.get("images") != then.get("images"):
+        same = now.get("images") == then.get("images") and images_of(now) == images_of(then)
+        if changed or not same:
             found.others.append(f"{label}: changed ({', '.join(changed) or 'images'})")
             continue
         old = pd.read_csv(io.BytesIO(read_bytes(path)), dtype={"image": str})
@@ -250,6 +273,12 @@ def records_of(folder: Path, *, here: bool = False) -> dict[str, dict[str, Any]]
         return {}
     found: dict[str, dict[str, Any]] = json.loads(text)
     return found
+
+
+def images_of(record: dict[str, Any]) -> dict[str, str]:
+    """The digests of the images that a result is of."""
+    data = record["key"]["data"]
+    return {name: digest for name, digest in data.items() if name.startswith("evaluation")}
 
 
 def kind_of(project: Project, cell: Cell) -> str:

@@ -139,6 +139,7 @@ def read_metric(name: str) -> dict[str, Any]:
             "unit": measure.unit,
             "bounds": list(measure.bounds),
             "higher_is_better": measure.higher_is_better,
+            "version": cls.version,
         }
         for measure in cls.measures
     }

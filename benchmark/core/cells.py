@@ -8,7 +8,7 @@ and nowhere else.
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
-from importlib.metadata import PackageNotFoundError, files
+from importlib.metadata import PackageNotFoundError, files, version
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -39,6 +39,9 @@ FORWARD = "forward"
 
 OLDER = "†"
 """Marks rows of the ablation study that are of older code, see benchmark/ablate.py."""
+
+CHEAP = 4
+"""Passes, forward and backward, of an explanation: up to so many the explainer comes first."""
 
 NOT_COMPARED = ("versions",)
 """Parts of a trained state's key that are written down and not compared."""
@@ -116,6 +119,14 @@ class Project:
     def is_trained(self, cell: Cell) -> bool:
         """Whether a cell has to be trained."""
         return self.facts(cell.explainer).trained
+
+    def is_cheap(self, cell: Cell) -> bool:
+        """Whether an explanation took at most `CHEAP` passes, as far as that is written down."""
+        path = results.cost_path(cell.backbone, cell.explainer)
+        if not path.is_file():
+            return False
+        cost = results.read_json(path)
+        return bool(cost["images_forward"] + cost["images_backward"] <= CHEAP)
 
     def state_of(self, cell: Cell) -> Path | None:
         """The trained state of a cell, if it has one."""
@@ -308,9 +319,11 @@ class Project:
     def targets(self, backbone: str) -> Result:
         """The explained class of every evaluation image."""
         params = self.params
-        parameters = [params.target, params.explain.batch_size, params.images.source]
+        named = getattr(params.images, "classes", "imagenet")
+        files: dict[str, Path] = {} if named == "imagenet" else {"classes": Path(named)}
+        parameters = [params.target, params.explain.batch_size, "" if files else named]
         modules = ["benchmark.engine.explaining", "benchmark.data.imagenet"]
-        key = self.key(modules, parameters, split_files("evaluation"), backbone)
+        key = self.key(modules, parameters, split_files("evaluation") | files, backbone)
         return Result("targets", key, (results.targets_path(backbone),))
 
     def explain_key(self, cell: Cell, mode: str, images: int) -> Key:
@@ -473,9 +486,11 @@ class Project:
         read = [path(*name) for name in names for path in (*paths, results.randomisation_path)]
         read += [results.ablation_path(b, v) for b in params.ablation for v in params.ablation[b]]
         read += [results.curve_path(c.backbone, c.explainer) for c in cells if self.is_trained(c)]
+        read += [results.targets_path(backbone) for backbone in params.backbones]
         read += sorted((params.code / results.REPORTED).glob("*.csv"))
         variants = {backbone: self.marked_variants(backbone) for backbone in params.ablation}
-        parameters = [params.seed, params.tables, names, variants, self.labels()]
+        parameters: list[Any] = [params.seed, params.target, params.tables, names, variants]
+        parameters.append(self.labels())
         parameters += [params.train, params.ablate]
         parameters += [{name: self.trusted_layers(name) for name in params.backbones}]
         modules = [f"benchmark.report.{name}" for name in ("summaries", "printed", "rendering")]
@@ -508,11 +523,13 @@ class Project:
             read.append(results.maps_path(cell.backbone, cell.explainer))
             if self.is_trained(cell):
                 read.append(results.curve_path(cell.backbone, cell.explainer))
+        read += [results.targets_path(backbone) for backbone in params.backbones]
         variants = {backbone: self.marked_variants(backbone) for backbone in params.ablation}
         parameters = [params.plots, list(params.backbones), variants, self.labels()]
+        parameters += [params.target, params.tables, suite_version()]
         parameters.append(self.outdated_timings())
         key = self.report_key(["benchmark.report.figures"], parameters, read)
-        written = sorted(p for p in results.PLOTS.glob("*") if p.suffix in (".png", ".svg"))
+        written = sorted(p for p in results.PLOTS.glob("*") if p.suffix in (".png", ".pdf", ".md"))
         return Result("plots", key, tuple(written))
 
     def page(self) -> Result:
@@ -524,12 +541,15 @@ class Project:
         for cell in self.all_cells():
             read.append(results.maps_path(cell.backbone, cell.explainer))
             read.append(results.scores_path(cell.backbone, cell.explainer))
+        read += [results.targets_path(backbone) for backbone in params.backbones]
+        read += sorted(results.PLOTS.glob("*.md"))
         template = digest_file(path_of("benchmark.report").parent / TEMPLATE)
         parameters: list[Any] = [params.seed, params.mode, params.page, params.evaluate]
         parameters += [params.backbones, self.labels(), template, self.outdated_timings()]
         modules = ["benchmark.report.browser", "metrics.confidence", "metrics.road"]
         key = self.report_key(modules, parameters, read)
-        return Result("page", key, (results.PAGE,))
+        pictures = sorted(results.PICTURES.glob("*.webp"))
+        return Result("page", key, (results.PAGE, *pictures))
 
     def reference_metrics(self) -> dict[str, dict[str, Any]]:
         """The metrics of the T-TAME paper, with their settings."""
@@ -545,6 +565,11 @@ class Project:
 def growing(name: str, key_of: Callable[[int], Key], files: Sequence[Path], images: int) -> Result:
     """A result of so many images, whose key is known of any number of them."""
     return Result(name, key_of(images), tuple(files), images, key_of)
+
+
+def suite_version() -> str:
+    """The version of this suite, as captions print it."""
+    return version("ttame-benchmark")
 
 
 def digest_if_there(path: Path) -> str:

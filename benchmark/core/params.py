@@ -1,5 +1,6 @@
 """params.yaml, validated: unknown keys and values of the wrong type are errors."""
 
+import difflib
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -422,11 +423,14 @@ def refuse_unknown(place: str, names: Iterable[str], known: Iterable[str]) -> No
     """Refuse names that params.yaml does not have.
 
     Raises:
-        ValueError: names the first.
+        ValueError: names the first, and one that either of the two may be a slip of.
     """
+    known = list(known)
     for name in names:
         if name not in known:
-            raise ValueError(f"{place} is {name!r}: expected one of {', '.join(known)}")
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+            hint = f"; is it {near[0]!r}, or is that misspelt?" if near else ""
+            raise ValueError(f"{place} is {name!r}: expected one of {', '.join(known)}{hint}")
 
 
 class Loader(yaml.SafeLoader):

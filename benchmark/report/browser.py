@@ -1,18 +1,15 @@
-"""One file to look at: tables, figures, and a browser of the evaluation images.
+"""A page to look at: tables, figures, and a browser of the evaluation images.
 
 What the browser shows are the very images that AD, IC and ROAD saw, made again by the metrics from
-the stored maps and seeds, and scaled down. The file needs nothing beside it and no network.
+the stored maps and seeds, and scaled down. The page needs the pictures beside it and no network.
 """
 
-import base64
 import io
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import torch
@@ -22,12 +19,14 @@ from PIL import Image
 from torch import Tensor
 
 from benchmark.core import results
-from benchmark.core.cells import Project
+from benchmark.core.cells import Project, suite_version
 from benchmark.core.params import Params
 from benchmark.data.splits import Split
 from benchmark.engine import scoring
 from benchmark.report.drawing import STYLES
-from benchmark.report.figures import describe_explainers, read_medians
+from benchmark.report.figures import about_runtime, describe_explainers, read_medians
+from benchmark.report.heat_maps import coloured, named, shown, why_blank, with_labels
+from benchmark.report.measures import TARGETS
 from benchmark.report.printed import CAPTIONS
 from benchmark.report.rendering import CLAIMS, Entry
 from methods import Backbone
@@ -39,9 +38,6 @@ TEMPLATE = Path(__file__).with_name("page.html.jinja")
 
 PHOTOGRAPH = 224
 """Side of the photographs under the maps, in pixels."""
-
-COLOURS = "inferno"
-"""Matplotlib's colours of the maps: perceptually uniform."""
 
 SHOWN = ("ttame", "gradcam", "rise", "centre_gaussian")
 """Explainers that the browser shows at first, as far as a backbone has them."""
@@ -74,14 +70,24 @@ class Table(NamedTuple):
     caption: str
     headings: list[str]
     rows: list[list[Entry]]
+    note: str = ""
+
+
+class Shown(NamedTuple):
+    """A figure of the page: its name in words, its file beside the page, and its caption."""
+
+    name: str
+    source: str
+    caption: str
 
 
 def render(
     project: Project,
     cells: dict[str, dict[str, Any]],
     tables: list[Table],
-    figures: list[tuple[str, str]],
+    figures: list[Shown],
     split: Split,
+    folder: Path,
 ) -> str:
     """A page.
 
@@ -89,8 +95,9 @@ def render(
         project: mode, metrics and the page's settings.
         cells: what the browser shows, by backbone and explainer, see `describe_cell`.
         tables: in their order.
-        figures: caption and data URI of each.
+        figures: in their order.
         split: the images that the browser shows.
+        folder: of its pictures, beside the page.
     """
     params = project.params
     environment = jinja2.Environment(
@@ -103,11 +110,15 @@ def render(
         backbones=list(dict.fromkeys(table.backbone for table in tables)),
         tables=tables,
         figures=figures,
-        browser=frame_of(params, split) | {"backbones": cells},
+        browser=frame_of(params, split, folder)
+        | {"backbones": cells, "explained": {b: describe_backbone(b, split) for b in cells}},
         kinds={kind: colour for kind, (colour, _) in STYLES.items()},
         scored=SCORED,
         claims=CLAIMS,
         runtime=about_runtime(),
+        images=len(split),
+        version=suite_version(),
+        target=TARGETS.get(str(params.target), f"class {params.target}"),
     )
     return text
 
@@ -170,46 +181,52 @@ def runtime_table(medians: dict[str, dict[str, float]], labels: pd.Series) -> pd
     return pd.DataFrame(rows).fillna("")
 
 
-def about_runtime() -> str:
-    """The machine on which the runtime was measured, empty if it was not."""
-    path = results.RUNTIME / "raw.json"
-    if not path.is_file():
-        return ""
-    info = results.read_json(path)["machine_info"]
-    device = info["cpu"].get("brand_raw", info["machine"])
-    device = device if info["device"] == "cpu" else info["device"]
-    return f"{device}, {info['cores']} cores, {info['threads']} threads, torch {info['torch']}"
-
-
-def figures_of() -> list[tuple[str, str]]:
-    """The figures of results/plots/: caption and data URI."""
+def figures_of() -> list[Shown]:
+    """The figures of results/plots/, which lies beside the page."""
     return [
-        (path.stem.replace("_", " "), uri(path.read_bytes(), "png"))
+        Shown(
+            path.stem.replace("_", " "),
+            f"{results.PLOTS.name}/{path.name}",
+            caption.read_text().strip() if (caption := path.with_suffix(".md")).is_file() else "",
+        )
         for path in sorted(results.PLOTS.glob("*.png"))
     ]
 
 
-def frame_of(params: Params, split: Split) -> dict[str, Any]:
-    """What the browser of the images needs beside the cells, for JSON."""
-    photographs = split.images(slice(len(split)))
+def frame_of(params: Params, split: Split, folder: Path) -> dict[str, Any]:
+    """What the browser of the images needs beside the cells, for JSON; writes the photographs."""
+    photographs = scaled(split.images(slice(len(split))), PHOTOGRAPH)
+    for number, pixels in enumerate(photographs):
+        path = folder / f"photograph-{number}.webp"
+        results.write_bytes(path, webp(pixels, params.page.quality + 30))
     return {
-        "photographs": [webp(p, params.page.quality + 30) for p in scaled(photographs, PHOTOGRAPH)],
+        "photographs": [f"{folder.name}/photograph-{i}.webp" for i in range(len(split))],
         "names": [f"{i}: {name}" for i, name in enumerate(names_of(split), start=1)],
         "side": params.page.side,
         "kept": levels(params, "confidence", "kept", KEPT),
         "removed": levels(params, "road", "removed", REMOVED),
-        "colours": (mpl.colormaps[COLOURS](np.arange(256))[:, :3] * 255).astype(int).tolist(),
         "shown": SHOWN,
     }
 
 
-def describe_cell(params: Params, cell: Cell, network: Backbone, split: Split) -> dict[str, Any]:
-    """What the browser shows of a cell, for JSON."""
+def describe_backbone(backbone: str, split: Split) -> list[str]:
+    """The explained class of each image, its probability, and its label where it is another."""
+    targets = results.read_table(results.targets_path(backbone)).iloc[: len(split)]
+    return [named(own) for own in with_labels(targets, split.table)]
+
+
+def describe_cell(
+    params: Params, cell: Cell, network: Backbone, split: Split, picture: Path
+) -> dict[str, Any]:
+    """What the browser shows of a cell, for JSON; writes its picture."""
+    images = split.images(slice(len(split)))
+    results.write_bytes(picture, sheet(params, cell, network, split, images))
     return {
         "label": cell.label,
         "kind": cell.kind,
-        "sprites": sprites(params, cell, network, split, split.images(slice(len(split)))),
+        "sheet": f"{picture.parent.name}/{picture.name}",
         "scores": scores_of(cell, split),
+        "blank": [why_blank(m) for m in results.read_array(cell.maps)[: len(split)]],
     }
 
 
@@ -236,20 +253,20 @@ def scores_of(cell: Cell, split: Split) -> dict[str, dict[str, list[float]]]:
     return found
 
 
-def sprites(
+def sheet(
     params: Params, cell: Cell, backbone: Backbone, split: Split, photographs: Tensor
-) -> list[str]:
-    """For each image one picture of tiles side by side: the map, and what the metrics saw."""
-    native = torch.from_numpy(results.read_array(cell.maps)[: len(split)])
+) -> bytes:
+    """A row an image, of tiles side by side: the map in colours, and what the metrics saw."""
+    native = results.read_array(cell.maps)[: len(split)]
     seeds = scoring.image_seeds(params.seed, split)
-    maps = MODES[params.mode](native, photographs.shape[2:], seeds)
-    tiles = [maps.resized[:, None, None].expand(-1, -1, 3, -1, -1)]
+    maps = MODES[params.mode](torch.from_numpy(native), photographs.shape[2:], seeds)
+    colours = torch.from_numpy(coloured(shown(native, photographs.shape[2:])))
+    tiles = [colours.float().permute(0, 3, 1, 2)[:, None]]
     tiles += [metric.perturb(photographs, maps) for metric in suite(params, backbone, cell)]
     every = torch.cat(tiles, dim=1)
     small = scaled(every.flatten(0, 1), params.page.side).unflatten(0, every.shape[:2])
-    strips = small.permute(0, 2, 3, 1, 4).flatten(3)  # tiles (V) beside each other
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(lambda strip: webp(strip, params.page.quality), strips))
+    rows = small.permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2)  # (3, images H, tiles W)
+    return webp(rows, params.page.quality)
 
 
 def suite(params: Params, backbone: Backbone, cell: Cell) -> list[Perturbation]:
@@ -269,14 +286,9 @@ def scaled(pixels: Tensor, side: int) -> Tensor:
     return (small.clamp(0, 1) * 255 + 0.5).to(torch.uint8)
 
 
-def webp(pixels: Tensor, quality: int) -> str:
-    """The data URI of uint8 pixels (3, H, W)."""
+def webp(pixels: Tensor, quality: int) -> bytes:
+    """A picture of uint8 pixels (3, H, W)."""
     array: NDArray[np.uint8] = pixels.permute(1, 2, 0).contiguous().numpy()
     found = io.BytesIO()
     Image.fromarray(array).save(found, format="webp", quality=min(quality, 100), method=1)
-    return uri(found.getvalue(), "webp")
-
-
-def uri(content: bytes, kind: str) -> str:
-    """A picture inside the page."""
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    return found.getvalue()

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from benchmark.core import results
 from benchmark.core.cells import Project, split_files
+from benchmark.report.captions import Captions
 from benchmark.report.drawing import (
     ARROWS,
     LINES,
@@ -52,6 +53,9 @@ CONFIDENCE = ("average_drop", "increase_in_confidence")
 ROAD = ("road_morf", "road_lerf")
 """The two orders of ROAD."""
 
+CURVES = 5
+"""Lines in a panel of the ROAD figure, at most, beside the first explainer's."""
+
 QUALITY = {"average_drop": 50.0, "road_morf_mean": None}
 """Measures shown against the runtime, and their level; lower is better."""
 
@@ -61,12 +65,14 @@ class Drawing(NamedTuple):
 
     Attributes:
         name: of its files.
+        caption: what stands under it.
         tables: what it shows.
         files: that it reads.
         draw: makes it.
     """
 
     name: str
+    caption: str
     tables: tuple[pd.DataFrame, ...]
     files: dict[str, Path]
     draw: Callable[[], Figure]
@@ -82,31 +88,36 @@ def drawings(project: Project, known: Known) -> Iterator[Drawing]:
     """Every figure of the pipeline."""
     comparison = results.read_table(results.TABLES / "comparison.csv")
     similarity = results.read_table(results.TABLES / "randomisation.csv")
+    captions = Captions(project)
     for backbone in project.params.backbones:
         explainers = describe_explainers(project, backbone)
         table = ordered(comparison, backbone, explainers)
         shuffled = ordered(similarity, backbone, explainers)
         seconds = read_runtime(project, backbone)
         maps = {n: results.maps_path(backbone, n) for n in explainers["explainer"]}
+        read = split_files("evaluation") | maps | {"targets": results.targets_path(backbone)}
         shown = project.params.plots.grid_images
 
         def drawing(
-            name: str, draw: Callable[..., Figure], *tables: Any, backbone: str = backbone
+            draw: Callable[..., Figure], caption: str, *tables: Any, backbone: str = backbone
         ) -> Drawing:
-            return Drawing(f"{backbone}_{name}", tables, {}, partial(draw, *tables, known))
+            name = f"{backbone}_{draw.__name__}"
+            return Drawing(name, caption, tables, {}, partial(draw, *tables, known))
 
         scored = set(table["metric"])
         if scored.issuperset(CONFIDENCE):
-            yield drawing("confidence", confidence, table)
+            yield drawing(confidence, captions.confidence(backbone, table), table)
         if scored.issuperset(ROAD):
-            yield drawing("road", road, table)
+            yield drawing(road, captions.road(backbone, table), table)
         if scored.intersection(QUALITY) and {"forward"} < set(seconds.index):
-            yield drawing("quality_runtime", quality_runtime, table, seconds)
-        yield drawing("randomisation", randomisation, shuffled)
+            caption = captions.quality_runtime(backbone, table, about_runtime())
+            yield drawing(quality_runtime, caption, table, seconds)
+        yield drawing(randomisation, captions.randomisation(backbone, shuffled), shuffled)
         yield Drawing(
             f"{backbone}_heat_maps",
+            captions.heat_maps(backbone, shown),
             (explainers,),
-            split_files("evaluation") | maps,
+            read,
             partial(draw_heat_maps, backbone, explainers, shown),
         )
     yield from ablation_drawings(project, known)
@@ -114,7 +125,8 @@ def drawings(project: Project, known: Known) -> Iterator[Drawing]:
         if cell.checkpoint is None:
             curve = results.read_table(results.curve_path(cell.backbone, cell.explainer))
             name = f"{cell.backbone}_{cell.explainer}_training"
-            yield Drawing(name, (curve,), {}, partial(training, curve))
+            caption = captions.training(cell.backbone, project.facts(cell.explainer).label)
+            yield Drawing(name, caption, (curve,), {}, partial(training, curve))
 
 
 def draw_heat_maps(backbone: str, explainers: pd.DataFrame, count: int) -> Figure:
@@ -132,7 +144,8 @@ def ablation_drawings(project: Project, known: Known) -> Iterator[Drawing]:
         keys = ["backbone", "explainer"]
         means, each_seed = (t.merge(own[keys], on=keys) for t in (variants, seeds))
         draw = partial(ablation, own, means, each_seed, known)
-        yield Drawing(f"ablation_{question}", (own, means, each_seed), {}, draw)
+        caption = Captions(project).ablation(own, each_seed)
+        yield Drawing(f"ablation_{question}", caption, (own, means, each_seed), {}, draw)
 
 
 def describe_explainers(project: Project, backbone: str) -> pd.DataFrame:
@@ -235,30 +248,31 @@ def confidence(table: pd.DataFrame, known: Known) -> Figure:
 
 
 def road(table: pd.DataFrame, known: Known) -> Figure:
-    """ROAD curves, MoRF above and LeRF below, a column a kind.
+    """ROAD curves, MoRF above and LeRF below, a column a kind, of large kinds several.
 
     The first explainer's curve, with its interval, is in every panel.
     """
     table, images = with_counts(table, "road_morf")
-    kinds = list(dict.fromkeys(table["kind"]))
     first = each(table).iloc[0]
-    height = 6 + 0.22 * each(table)["kind"].value_counts().max()
-    width = max(WIDTH, 2.4 * len(kinds))
-    figure, axes = canvas(2, len(kinds), height, width, sharex=True, sharey=True)
+    panels = panels_of(table, first["explainer"])
+    height = 6 + 0.22 * (2 + max(len(panel.explainers) for panel in panels))
+    width = max(WIDTH, 2.1 * len(panels))
+    figure, axes = canvas(2, len(panels), height, width, sharex=True, sharey=True)
     for row, name in enumerate(ROAD):
         curves = table[table["metric"] == name]
         reference = curves[curves["explainer"] == first["explainer"]]
-        for axis, kind in zip(axes[row], kinds, strict=True):
-            axis.fill_between(*reference[["level", "low", "high"]].to_numpy().T, color="0.9")
+        for axis, panel in zip(axes[row], panels, strict=True):
+            band = reference[["level", "low", "high"]].to_numpy().T
+            axis.fill_between(*band, color="0.88", label="its interval")
             axis.plot(
                 reference["level"], reference["value"], "k--", lw=2, zorder=3, label=first["label"]
             )
-            draw_curves(axis, curves[curves["kind"] == kind], first["explainer"])
+            draw_curves(axis, curves[curves["explainer"].isin(panel.explainers)])
         axes[row, 0].set_ylabel(f"{titled(name, known)}\n% unchanged")
     axes[0, 0].set(xlim=(0, 100), ylim=(-3, 103), xticks=range(0, 101, 25))
     figure.suptitle(f"ROAD, {images}", fontsize=12)
-    for top, bottom, kind in zip(*axes, kinds, strict=True):
-        top.set_title(kind, color=STYLES[kind][0], fontweight="bold")
+    for top, bottom, panel in zip(*axes, panels, strict=True):
+        top.set_title(panel.title, color=STYLES[panel.kind][0], fontweight="bold")
         bottom.set_xlabel("% of pixels removed")
         bottom.legend(
             loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False, handlelength=1.6
@@ -266,10 +280,29 @@ def road(table: pd.DataFrame, known: Known) -> Figure:
     return figure
 
 
-def draw_curves(axis: Axes, curves: pd.DataFrame, but: str) -> None:
-    """A line an explainer, except one."""
-    shown = curves[curves["explainer"] != but].groupby("explainer", sort=False)
-    for i, (_, own) in enumerate(shown):
+class Panel(NamedTuple):
+    """A column of the ROAD figure: explainers of one kind."""
+
+    title: str
+    kind: str
+    explainers: list[str]
+
+
+def panels_of(table: pd.DataFrame, but: str) -> list[Panel]:
+    """The explainers of a table by kind, few enough to tell their lines apart; one is left out."""
+    panels = []
+    for kind, own in each(table).groupby("kind", sort=False):
+        names = [name for name in own["explainer"] if name != but]
+        parts = [list(part) for part in np.array_split(names, max(1, -(-len(names) // CURVES)))]
+        for number, part in enumerate(parts, 1):
+            title = f"{kind} ({number} of {len(parts)})" if len(parts) > 1 else str(kind)
+            panels.append(Panel(title, str(kind), part))
+    return panels
+
+
+def draw_curves(axis: Axes, curves: pd.DataFrame) -> None:
+    """A line an explainer."""
+    for i, (_, own) in enumerate(curves.groupby("explainer", sort=False)):
         axis.plot(
             own["level"], own["value"], label=own["label"].iloc[0], lw=1.5, ms=6,
             color=LINES[i % len(LINES)], marker=MARKERS[i % len(MARKERS)],
@@ -295,6 +328,17 @@ def read_runtime(project: Project, backbone: str) -> pd.Series:
         if sizes:
             seconds[explainer] = times[f"seconds_{max(sizes)}"] / max(sizes)
     return pd.Series(seconds, dtype=float)
+
+
+def about_runtime() -> str:
+    """The machine on which the runtime was measured, empty if it was not."""
+    path = results.RUNTIME / "raw.json"
+    if not path.is_file():
+        return ""
+    info = results.read_json(path)["machine_info"]
+    device = info["cpu"].get("brand_raw", info["machine"])
+    device = device if info["device"] == "cpu" else info["device"]
+    return f"{device}, {info['cores']} cores, {info['threads']} threads, torch {info['torch']}"
 
 
 def quality_runtime(table: pd.DataFrame, seconds: pd.Series, known: Known) -> Figure:
@@ -570,13 +614,17 @@ def ablation(
         axis.plot(dots["value"], dots["place"], "|", color="k", ms=13, mew=1.4, zorder=4)
         at_level = "" if level is None else f" at {level:g} %"
         axis.set(title=f"{titled(name.removesuffix('_mean'), known)}{at_level}", xlabel="%")
+        ends = seeds.loc[seeds["metric"] == name, "value"]
+        room = 0.06 * max(1.0, ends.max() - ends.min())
+        axis.set_xlim(ends.min() - room, ends.max() + room)  # one scale for a measure
         axis.set_ylim(len(texts) - 0.5, -0.5)
         axis.set_yticks(range(len(texts)), texts)
         axis.tick_params(axis="y", length=0, labelleft=axis is axes[0, 0])
         axis.grid(False, axis="y")
     for place, text in enumerate(axes[0, 0].get_yticklabels()):
         text.set_fontweight("normal" if place in places else "bold")
-    figure.supxlabel(f"{table['n'].max():g} seeds", fontsize=11)
+    note = f"tick: one of {table['n'].max():g} seeds; dot and bar: mean and interval over seeds"
+    figure.supxlabel(note, fontsize=11)
     return figure
 
 

@@ -16,6 +16,7 @@ class Measure:
     Attributes:
         metric: the metric that computes it.
         label, unit, bounds, higher_is_better: as in metrics.Measure.
+        version: of the metric, see metrics.Metric.
     """
 
     metric: str
@@ -23,7 +24,15 @@ class Measure:
     unit: str
     bounds: tuple[float, float]
     higher_is_better: bool
+    version: int = 1
 
+
+TARGETS = {
+    "predicted": "the class that the network names",
+    "runner_up": "the class that the network names second",
+    "label": "the label of the image",
+}
+"""In words: which class is explained."""
 
 Known = dict[str, Measure]
 """Measures by name."""

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from benchmark.core.params import Variant
-from benchmark.report.measures import Known, averaged, measure_of, of_metric
+from benchmark.report.measures import TARGETS, Known, averaged, measure_of, of_metric
 from benchmark.report.rendering import Entry, Mark
 
 BETTER, WORSE = "better", "worse"
@@ -49,6 +49,9 @@ HEADLINE = ("AD 100 %", "ROAD MoRF mean", "Energy in object")
 
 READABLE = 6
 """Names that a sentence lists at most."""
+
+UNLIKELY = 1.0
+"""Per cent: an explained class of less is hardly in the image, and AD and IC of it say little."""
 
 CAPTIONS = {
     "short": "The paper's methods and baselines",
@@ -177,6 +180,24 @@ def describe_claims(
         )
         lines[c.label] = line + describe_seeds(c, c.of(own["seed_claims"]), labels) + "\n"
     return lines
+
+
+def describe_targets(table: pd.DataFrame, target: str | int) -> str:
+    """A sentence: which class is explained, and how many images hardly have it.
+
+    Args:
+        table: of results/targets/.
+        target: of the parameters.
+    """
+    what = TARGETS.get(str(target), f"class {target}")
+    values = table["probability"]
+    unlikely = int((values < UNLIKELY).sum())
+    sentence = (
+        f"Explained is {what}. Its probability is {values.median():.0f} % in the median over "
+        f"{len(table)} images, and below {UNLIKELY:g} % for {unlikely} of them"
+    )
+    tail = "" if target == "predicted" else "; ROAD asks for the predicted class and is left out"
+    return f"{sentence}{tail}.\n"
 
 
 def describe_trusted(layers: dict[str, float]) -> list[str]:

@@ -3,13 +3,14 @@
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from test_pipeline import CNN, VIT, small, write_params
 
 from benchmark import check, images
 from benchmark.commands import status
-from benchmark.core import results
+from benchmark.core import params, results
 from benchmark.core.cells import Project
 from benchmark.core.store import Result, Shelf
 
@@ -98,3 +99,49 @@ def test_what_the_check_says_is_there_without_it(folder: Path) -> None:
         f"{CNN} has one explainer: it is compared with none, and there are no ranks",
         f"{CNN}: `dvc repro` builds its explainers first, parameters or code have changed",
     ]
+
+
+def scores_of(folder: Path, project: Project, name: str, values: list[float]) -> None:
+    """Write made-up scores of a cell of the CNN, and their keys."""
+    rows = [
+        (CNN, name, f"evaluation-{i}", metric, level, value, "x")
+        for i, value in enumerate(values)
+        for metric, level in (("average_drop", 50), ("road_morf", 20), ("road_morf", 40))
+    ]
+    path = results.scores_path(CNN, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows, columns=results.SCORE_COLUMNS).to_csv(path, index=False)
+    made = [project.scores(project.params.cell(CNN, name), m) for m in project.scored_metrics()]
+    Shelf(results.SCORES / CNN).record(made)
+
+
+def test_what_is_scored_is_compared_while_the_rest_is_missing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded = params.load()
+    project = Project(loaded)
+    shutil.rmtree(results.SCORES)
+    scores_of(folder, project, "gradcam", [10.0, 40.0])
+    status.main(loaded)
+    text = capsys.readouterr().out
+    assert f"{CNN}, 1 of " in text
+    assert f"{VIT}: nothing is scored yet" in text
+    line = next(own for own in text.splitlines() if own.startswith("| Grad-CAM "))
+    assert [cell.strip() for cell in line.strip("|").split("|")] == [
+        "Grad-CAM",
+        "2",
+        "25.0",
+        "25.0",
+    ]
+    heading = next(
+        own for own in text.splitlines() if own.startswith("| explainer") and "images" in own
+    )
+    assert "AD 50 %" in heading
+    assert "ROAD MoRF mean" in heading
+
+
+def test_nothing_is_compared_once_all_is_scored(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status.main(params.load())
+    assert f"{CNN}, " not in capsys.readouterr().out

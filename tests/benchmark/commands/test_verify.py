@@ -95,3 +95,20 @@ def test_training_anew_asks_for_the_spread_first(
     found = verify.seed_spreads(Project(same))
     spread = {("average_drop", 50.0): 3.0}
     assert found == {("vit_sample", "ttame"): spread, ("vit_sample", "tame"): spread}
+
+
+def test_a_folder_of_another_machine(tmp_path: Path) -> None:
+    """It is named by itself or by its results/."""
+    (tmp_path / results.SCORES).mkdir(parents=True)
+    assert verify.folder_of(None, anew=True) == Path()
+    assert verify.folder_of(tmp_path, anew=False) == tmp_path
+    assert verify.folder_of(tmp_path / "results", anew=False) == tmp_path
+    with pytest.raises(ValueError, match="has no results/scores: expected the results of another"):
+        verify.folder_of(tmp_path / "results" / "scores", anew=False)
+    with pytest.raises(ValueError, match="beside --from-scratch or --train: expected one of them"):
+        verify.folder_of(tmp_path, anew=True)
+
+
+def test_results_of_other_images_are_not_compared() -> None:
+    record = {"key": {"data": {"maps": "a", "evaluation": "b", "evaluation table": "c"}}}
+    assert verify.images_of(record) == {"evaluation": "b", "evaluation table": "c"}

@@ -1,11 +1,10 @@
 """The page: what the metrics saw, no byte from elsewhere, and it works in a browser."""
 
-import base64
-import io
 import itertools
 import json
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -25,6 +24,7 @@ from benchmark.core.cells import Project
 from benchmark.core.params import Backbone, Evaluate, Explainer, Page, Params, Scored
 from benchmark.core.store import WORK
 from benchmark.engine import scoring
+from benchmark.report import heat_maps
 from metrics import Maps
 from metrics.confidence import Confidence
 from metrics.road import ROAD
@@ -83,6 +83,15 @@ def stored(
     results.write_json(results.RUNTIME / "raw.json", raw)
     results.PLOTS.mkdir(parents=True)
     Image.new("RGB", (20, 10)).save(results.PLOTS / "net_road.png")
+    (results.PLOTS / "net_road.md").write_text("A caption.\n")
+    for backbone in ("net", "other"):
+        rows = {
+            "image": split.ids,
+            "class_index": [4, 1, 2],
+            "class_name": ["rock crab", "", "otter"],
+            "probability": [34.5, 5.0, 99.0],
+        }
+        results.write_csv(results.targets_path(backbone), pd.DataFrame(rows))
     spec = Backbone(
         source="timm", model="x", weights="none", size=32, mean=(0.5,) * 3, std=(0.5,) * 3,
         taps=("0",), cam_layer="2",
@@ -121,15 +130,17 @@ def test_pictures_are_what_the_metrics_saw(stored: Params, make_split: MakeSplit
     maps = Maps(native, (32, 32), scoring.image_seeds(stored.seed, split))
     expected = torch.cat(
         [
-            maps.resized[:, None, None].expand(-1, 1, 3, -1, -1),
+            torch.from_numpy(heat_maps.coloured(heat_maps.shown(native.numpy(), (32, 32))))
+            .float()
+            .permute(0, 3, 1, 2)[:, None],
             Confidence(kept=[50]).perturb(pixels, maps),
             ROAD(removed=[40]).perturb(pixels, maps),
         ],
         dim=1,
     )
-    for image, uri in enumerate(data["backbones"]["other"]["second"]["sprites"]):
-        content = base64.b64decode(uri.removeprefix("data:image/webp;base64,"))
-        found = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"), np.float32) / 255
+    sheet = Image.open(results.RESULTS / data["backbones"]["other"]["second"]["sheet"])
+    rows = np.split(np.asarray(sheet.convert("RGB"), np.float32) / 255, IMAGES, axis=0)
+    for image, found in enumerate(rows):
         tiles = grey(np.stack(np.split(found, 4, axis=1)))
         saw = grey(expected[image].clamp(0, 1).permute(0, 2, 3, 1).numpy())
         errors = np.abs(tiles[:, None] - saw).mean(axis=(2, 3))
@@ -142,12 +153,34 @@ def test_pictures_are_what_the_metrics_saw(stored: Params, make_split: MakeSplit
 def test_same_bytes_and_nothing_from_elsewhere(stored: Params) -> None:
     page.main(stored)
     text = results.PAGE.read_text()
+    pictures = {path: path.read_bytes() for path in results.PICTURES.iterdir()}
+    assert len(pictures) == IMAGES + 4
     results.PAGE.unlink()
+    shutil.rmtree(results.PICTURES)
     shutil.rmtree(WORK)  # what was drawn for each cell
     page.main(stored)
     assert results.PAGE.read_text() == text
-    assert not re.search(r"""(src|href)=["'](?!data:|#)""", text)
-    assert "http" not in re.sub(r"data:image/[a-z]+;base64,[A-Za-z0-9+/=]+", "", text)
+    assert {path: path.read_bytes() for path in results.PICTURES.iterdir()} == pictures
+    sources = re.findall(r"""(?:src|href)=["']([^"']*)""", text)
+    assert sources
+    for source in sources:
+        assert source.startswith(("data:,", "#")) or (results.RESULTS / source).is_file(), source
+    assert "http" not in text
+
+
+def test_lost_pictures_are_drawn_again(stored: Params) -> None:
+    page.main(stored)
+    for name in ("photograph-1.webp", "net-first.webp"):
+        (results.PICTURES / name).unlink()
+        page.main(stored)
+        assert (results.PICTURES / name).is_file()
+
+
+def test_the_page_says_what_is_explained(stored: Params) -> None:
+    page.main(stored)
+    data = embedded(results.PAGE.read_text())
+    assert data["explained"]["net"] == ["rock crab, 34.5 %", "class 1, 5 %", "otter, 99 %"]
+    assert "A caption." in results.PAGE.read_text()
 
 
 def test_labels_are_escaped(stored: Params) -> None:
@@ -196,7 +229,7 @@ def browser(stored: Params, tmp_path: Path) -> Iterator[Any]:
         requests = driver.execute_script(
             "return performance.getEntriesByType('resource').map(e => e.name)"
         )
-        assert not [name for name in requests if not name.startswith("data:")]
+        assert not [name for name in requests if not name.startswith(("data:", "file:"))]
     finally:
         driver.quit()
 
@@ -234,12 +267,9 @@ def shown_image(driver: Any) -> str:
 
 
 def picture(driver: Any) -> str:
-    """The pixels of the first map over its image, once they are there."""
-    script = """
-        const done = arguments[0];
-        setTimeout(() => done(document.querySelector("#cards canvas").toDataURL()), 300);
-    """
-    return str(driver.execute_async_script(script))
+    """What is seen of the first map over its image, once it is there."""
+    time.sleep(0.3)
+    return str(driver.find_element("css selector", "#cards canvas").screenshot_as_base64)
 
 
 def test_images_backbones_and_explainers_are_switched(browser: Any) -> None:
@@ -263,6 +293,20 @@ def test_images_backbones_and_explainers_are_switched(browser: Any) -> None:
     assert "50 %: drop 10 %" in card.text
     assert "40 % =" in card.text
     assert "40 % ≠" in card.text
+
+
+@pytest.mark.parametrize("width", [1300, 390], ids=["desktop", "phone"])
+def test_the_page_is_for_everybody(browser: Any, width: int) -> None:
+    """No fault that axe finds (names, contrast, keyboard), and nothing wider than the screen."""
+    import axe_core_python
+
+    emulated = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", emulated)
+    browser.execute_script((Path(axe_core_python.__file__).parent / "axe.min.js").read_text())
+    found = browser.execute_async_script("axe.run().then(arguments[0])")
+    assert [(v["id"], [n["html"][:80] for n in v["nodes"]]) for v in found["violations"]] == []
+    assert found["passes"]
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
 
 
 def test_images_are_sorted_by_disagreement(browser: Any) -> None:

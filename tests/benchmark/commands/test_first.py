@@ -1,0 +1,75 @@
+"""Cheap explainers come first, and the stages find what they made."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_pipeline import CNN, VIT, small, write_params
+
+from benchmark import check
+from benchmark.commands import first
+from benchmark.core import results
+from benchmark.core.cells import CHEAP, Project
+from benchmark.core.store import Shelf
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A fresh clone, which knows what explanations cost."""
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    monkeypatch.chdir(tmp_path)
+    loaded = write_params(tmp_path, small())
+    check.main(loaded)
+    found = Project(loaded)
+    costs = {"gradcam": (1, 1), "edges": (0, 0), "rise": (40, 0)}
+    for name, (forward, backward) in costs.items():
+        cost = {"images_forward": forward, "images_backward": backward}
+        results.write_json(results.cost_path(CNN, name), cost)
+    return found
+
+
+def test_cheap_is_what_took_few_passes(project: Project) -> None:
+    found = {cell.explainer: project.is_cheap(cell) for cell in project.cells(CNN)}
+    assert CHEAP >= 2
+    assert {name for name, cheap in found.items() if cheap} == {"gradcam", "edges"}
+
+
+def test_both_stages_run_where_something_cheap_is_due(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[list[str]] = []
+
+    def note(command: list[str], **_: Any) -> "subprocess.CompletedProcess[str]":
+        ran.append(command[2:])
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", note)
+    first.main(project.params)
+    stages = [[f"benchmark.{stage}", CNN, "--cheap"] for stage in first.STAGES]
+    assert ran == stages
+    for cell in project.cells(CNN):
+        results.write_text(results.maps_path(CNN, cell.explainer), "x")
+        results.write_text(results.scores_path(CNN, cell.explainer), "x")
+        results.write_text(results.delta_path(CNN, cell.explainer), "x")
+        if not results.cost_path(CNN, cell.explainer).is_file():
+            results.write_text(results.cost_path(CNN, cell.explainer), "{}")
+    for cell in project.cells(CNN):
+        Shelf(results.MAPS / CNN).record([project.maps(cell)])
+        made = [project.scores(cell, metric) for metric in project.scored_metrics()]
+        Shelf(results.SCORES / CNN).record(made)
+    ran.clear()
+    first.main(project.params)
+    assert ran == []
+
+
+def test_a_stage_that_fails_stops_it(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 3)
+    )
+    with pytest.raises(SystemExit) as raised:
+        first.main(project.params)
+    assert raised.value.code == 3
+    assert VIT not in str(raised.value)
