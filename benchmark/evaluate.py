@@ -54,7 +54,7 @@ def main(params: Params, backbone: str, cheap: bool = False) -> None:
     processes.wait()
     if todo:
         score_cells(project, backbone, todo, set(due), kept, shelf)
-    if processes.first():
+    if processes.first() and not cheap:  # what is left has to be seen by the whole run
         shelf.prune(every, results.DELTA / backbone)
 
 

@@ -61,7 +61,7 @@ def main(params: Params, backbone: str, cheap: bool = False) -> None:
                 if processes.first():
                     shelf.record([made])
                 work.forget()
-    if processes.first():
+    if processes.first() and not cheap:
         shelf.prune(every, results.COST / backbone)
 
 
@@ -86,10 +86,10 @@ def write_targets(
 
 def names_of(params: Params, classes: int) -> list[str]:
     """The names of a network's classes; empty ones where they are of another number of classes."""
-    from benchmark.data.imagenet import class_names
+    from benchmark.data.imagenet import class_names, read_classes
 
     given = getattr(params.images, "classes", "imagenet")
-    names = class_names() if given == "imagenet" else Path(given).read_text().splitlines()
+    names = class_names() if given == "imagenet" else read_classes(Path(given))
     return names if len(names) == classes else [""] * classes
 
 

@@ -226,7 +226,10 @@ class Backbone(nn.Module):
         return read_photographs(files, self.preparation).to(self.device)
 
     def targets(
-        self, images: Tensor, choice: Choice = "predicted", labels: Tensor | None = None
+        self,
+        images: Tensor,
+        choice: Choice = "predicted",
+        labels: Tensor | Sequence[int] | None = None,
     ) -> Tensor:
         """The class (B,), int64, of each image that is to be explained.
 

@@ -6,13 +6,14 @@
 
 The photographs stay where they are. They lie in folders of their classes, or in one folder, or are
 named by a CSV with the column path and, if you have them, label. The explained class is what a
-network predicts; labels tell how often it is right. They are WordNet ids, names or indices of
-classes: ImageNet's, or those of --classes FILE, which has the name of a class a line, in the order
-of the networks' outputs. A label that is none of these is left out.
+network predicts; the page names the label where it is another. Labels are WordNet ids, names or
+indices of classes: ImageNet's, or names and indices of --classes FILE, which has the name of a
+class a line, in the order of the networks' outputs. A label that is none of these is left out.
 """
 
 import argparse
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -30,7 +31,7 @@ from benchmark.core import results
 from benchmark.core.catalogue import read_explainer
 from benchmark.core.params import PARAMS, Backbone, Params, read_yaml
 from benchmark.core.sources import path_of
-from benchmark.data.imagenet import class_indices, class_names
+from benchmark.data.imagenet import class_indices, class_names, read_classes
 from benchmark.data.seeds import seed_of
 from methods import Preparation, wrap
 from methods._wrapping import PACKAGED_LAYERS
@@ -44,10 +45,13 @@ SETTINGS = {
     "standard": "params.yaml",
     "paper": "profiles/imagenet/params.yaml",
 }
-"""Whose settings a profile gets; `quick` takes fewer images, see `QUICK`."""
+"""The parameters from which a profile's settings come; `quick` takes fewer images, see `QUICK`."""
 
 QUICK = {"evaluation": 24, "images": 8}
-"""Images of all explainers, and of those that the sample runs on fewer as well."""
+"""How many images are explained, and how many by explainers that the sample gives fewer."""
+
+LEAST = 2
+"""Photographs to explain: an interval needs two."""
 
 VALIDATION = 64
 """Training photographs held back to look at how training goes, at most a fifth of them."""
@@ -70,9 +74,9 @@ def main() -> None:
     add("--train", type=Path, help="photographs to train on; without, nothing is trained")
     add("--backbone", nargs="+", required=True, help="efficientnet_lite0, a name of timm, "
         "torchvision:NAME, or package.module:function")  # fmt: skip
-    add("--explainers", nargs="+", help="names, or package.module:Class; all if not said")
+    add("--explainers", nargs="+", help="names, or package.module:Class; default: all")
     add("--settings", choices=SETTINGS, default="standard", help="of explainers and metrics")
-    add("--classes", type=Path, help="names of the classes, a line each; ImageNet's if not said")
+    add("--classes", type=Path, help="names of the classes, a line each; default: ImageNet's")
     given = parser.parse_args()
     try:
         folder = write_profile(
@@ -86,8 +90,8 @@ def main() -> None:
         )
     except (ValueError, OSError) as error:
         sys.exit(f"new: {' '.join(str(error).split())}")
-    root = root_of(given.images)
-    print(f"new: {folder} is written; run: make profile NAME={given.name} DATA={root}")
+    data = shlex.quote(str(root_of(given.images)))
+    print(f"new: {folder} is written; run: make profile NAME={given.name} DATA={data}")
 
 
 def write_profile(
@@ -117,16 +121,21 @@ def write_profile(
     """
     folder = PROFILES / name
     if not name.isidentifier():
-        raise ValueError(f"the profile is called {name!r}: expected letters, digits and _")
+        raise ValueError(
+            f"the profile is called {name!r}: expected letters, digits and _, a letter first"
+        )
     if folder.exists():
         raise ValueError(f"{folder} is there: expected another name, or remove it first")
-    names = class_names() if classes is None else read_classes(classes)
+    known = imagenet_labels() if classes is None else labels_of(read_classes(classes))
     root = root_of(images)
-    shown = shuffled(listed(images, root, names))
-    trained, validation = split_training(train, root, names)
-    specs = {spec_name(given): spec_of(given) for given in backbones}
+    shown = shuffled(listed(images, root, known))
+    if len(shown) < LEAST:
+        raise ValueError(f"{images} holds {len(shown)} photograph: expected at least {LEAST}")
+    trained, validation = split_training(train, root, known)
+    specs = specs_of(backbones)
     chosen = explainers_of(explainers, settings, train is not None)
     raw = parameters(settings, specs, chosen, len(shown), len(validation))
+    raw["train"]["batch_size"] = max(1, min(raw["train"]["batch_size"], len(trained)))
     raw["images"] = images_of(backbones[0], specs, raw, classes)
     for backbone, spec in specs.items():
         skip = refused(backbone, spec, raw)
@@ -148,19 +157,22 @@ def root_of(images: Path) -> Path:
     return (images if images.is_dir() else images.parent).resolve()
 
 
-def read_classes(path: Path) -> list[str]:
-    """The names of the classes in a file.
-
-    Raises:
-        ValueError: there are none, or a name stands twice.
-    """
-    names = [line.strip() for line in path.read_text().splitlines() if line.strip()]
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"{path} has {len(names)} names: expected each once, a line a class")
-    return names
+def labels_of(names: list[str]) -> dict[str, tuple[int, str]]:
+    """Index and name of a class by what a label may call it: its name or its index."""
+    found = {name: (i, name) for i, name in enumerate(names)}
+    return {str(i): (i, name) for i, name in enumerate(names)} | found
 
 
-def listed(source: Path, root: Path, names: list[str]) -> pd.DataFrame:
+def imagenet_labels() -> dict[str, tuple[int, str]]:
+    """See `labels_of`; also by its WordNet id. A name of two classes, as crane, is of none."""
+    names = class_names()
+    known = labels_of(names)
+    twice = {name for name in names if names.count(name) > 1}
+    own = {wnid: (i, names[i]) for wnid, i in class_indices().items()}
+    return {label: found for label, found in known.items() if label not in twice} | own
+
+
+def listed(source: Path, root: Path, known: dict[str, tuple[int, str]]) -> pd.DataFrame:
     """The photographs of a folder or a CSV: columns COLUMNS, class_index -1 where it is unknown.
 
     Raises:
@@ -169,16 +181,12 @@ def listed(source: Path, root: Path, names: list[str]) -> pd.DataFrame:
     found = from_csv(source) if source.is_file() else from_folder(source)
     if not found:
         raise ValueError(f"{source} holds no photographs: expected files such as a.jpg or a.png")
-    indices = class_indices() | {name: i for i, name in enumerate(names)}
-    indices |= {str(i): i for i in range(len(names))}
     rows = []
     for path, label in found:
         if not path.is_file():
             raise ValueError(f"{source} names {path}, which is not there: expected a photograph")
         relative = os.path.relpath(path.resolve(), root)
-        index = indices.get(label, -1)
-        known = names[index] if 0 <= index < len(names) else "unknown"
-        rows.append((relative, path.stat().st_size, index, known))
+        rows.append((relative, path.stat().st_size, *known.get(label, (-1, "unknown"))))
     table = pd.DataFrame(rows, columns=COLUMNS[1:])
     stems = table["path"].map(lambda path: Path(path).stem)
     table.insert(0, "id", table["path"] if stems.duplicated().any() else stems)
@@ -196,7 +204,8 @@ def from_folder(folder: Path) -> list[tuple[Path, str]]:
     found = [
         path
         for path in sorted(folder.rglob("*"))
-        if is_image_file(path.name) and not any(p.startswith(".") for p in path.parts[-2:])
+        if is_image_file(path.name)
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]
     return [(path, path.parent.name if path.parent != folder else "") for path in found]
 
@@ -217,12 +226,12 @@ def from_csv(path: Path) -> list[tuple[Path, str]]:
 
 
 def split_training(
-    train: Path | None, root: Path, names: list[str]
+    train: Path | None, root: Path, known: dict[str, tuple[int, str]]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The photographs for training, and those held back for validation; none of no folder."""
     if train is None:
         return pd.DataFrame(columns=COLUMNS), pd.DataFrame(columns=COLUMNS)
-    table = listed(train, root, names)
+    table = listed(train, root, known)
     held = min(VALIDATION, len(table) // 5)
     if held < 1:
         raise ValueError(f"{train} holds {len(table)} photographs: expected at least 5 to train on")
@@ -235,9 +244,19 @@ def shuffled(table: pd.DataFrame) -> pd.DataFrame:
     return table.sample(frac=1, random_state=seed_of(0, "new") % 2**32)
 
 
-def spec_name(given: str) -> str:
-    """What a network is called in the profile."""
-    return given.rpartition(":")[2]
+def specs_of(backbones: list[str]) -> dict[str, Backbone]:
+    """The networks by what they are called in the profile.
+
+    Raises:
+        ValueError: two have one name.
+    """
+    specs: dict[str, Backbone] = {}
+    for given in backbones:
+        name = given.rpartition(":")[2].replace(".", "_")
+        if name in specs:
+            raise ValueError(f"two backbones are called {name!r}: expected names of their own")
+        specs[name] = spec_of(given)
+    return specs
 
 
 def spec_of(given: str) -> Backbone:
@@ -268,7 +287,10 @@ def explainers_of(
         if read_explainer(name)["trained"] and not trains:
             left_out.append(name)
         else:
-            chosen[name.rpartition(":")[2]] = entry
+            own = name.rpartition(":")[2]
+            if own in chosen:
+                raise ValueError(f"two explainers are called {own!r}: expected each once")
+            chosen[own] = entry
     if left_out:
         print(f"new: without --train there is nothing to train: {', '.join(left_out)} are left out")
     if not chosen:
@@ -321,6 +343,11 @@ def images_of(
         raise ValueError(f"the networks take images of several sizes ({said}): expected one size")
     size = next(iter(sizes.values()))
     prepared = preparation_of(first, size)
+    if len(specs) > 1 or not isinstance(prepared.resize, int):
+        print(
+            f"new: photographs are prepared once: the shorter side resized "
+            f"({prepared.interpolation}), the centre cropped, in the sizes of {first}"
+        )
     resize = prepared.resize if isinstance(prepared.resize, int) else max(prepared.resize)
     images: dict[str, Any] = raw["images"]
     return images | {
@@ -369,16 +396,17 @@ def write(
     classes: Path | None,
 ) -> None:
     """Write a profile; its parameters last, so that it is whole when they are there."""
+    count = raw["images"]["evaluation"]
+    written = lists | {"evaluation": lists["evaluation"].iloc[:count]}
+    for name in ("validation", "evaluation"):
+        checked = {"list": "own", "sha256": checksums(root, written[name], name)}
+        written[name] = written[name].assign(**checked)
     for name in COPIED:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(root_file(name), folder / name)
     results.write_text(folder / ".gitignore", "\n".join([*IGNORED, ""]))
-    count = raw["images"]["evaluation"]
-    for name, table in lists.items():
-        own = table.iloc[:count] if name == "evaluation" else table
-        if name != "train":
-            own = own.assign(list="own", sha256=checksums(root, own, name))
-        results.write_csv(folder / "data" / f"{name}.csv", own)
+    for name, table in written.items():
+        results.write_csv(folder / "data" / f"{name}.csv", table)
     if classes is not None:
         shutil.copyfile(classes, folder / "data" / "classes.txt")
     labelled = int((lists["evaluation"]["class_index"] >= 0).sum())

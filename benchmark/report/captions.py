@@ -52,7 +52,7 @@ class Captions:
     def heat_maps(self, backbone: str, count: int) -> str:
         """Of the grid of heat maps."""
         return (
-            f"Maps of {count} images, spread evenly over those that every explainer explained. "
+            f"Maps of up to {count} images, spread over those that every explainer explained. "
             "Above each column: the explained class and its probability, and the label where it is "
             f"another. Full colour is the {PERCENTILE}th percentile of each map, so that sparse "
             f"maps are visible. {self._closing(backbone)}"

@@ -109,7 +109,7 @@ def png(figure: Figure) -> bytes:
     few = sample.quantize(256 - len(STYLES))
     few.putpalette([*(few.getpalette() or [])[: 768 - len(fixed)], *fixed])
     found = io.BytesIO()
-    dithered = full.quantize(palette=few, dither=Image.Dither.FLOYDSTEINBERG)
+    dithered = full.quantize(palette=few, dither=Image.Dither.NONE)
     dithered.save(found, format="png", optimize=True)
     return found.getvalue()
 

@@ -354,7 +354,8 @@ def quality_runtime(table: pd.DataFrame, seconds: pd.Series, known: Known) -> Fi
         counted, images = with_counts(table, name)
         rows = at(counted, name, level).assign(seconds=lambda t: t["explainer"].map(seconds))
         rows = rows.dropna(subset=["seconds"])
-        whole = rows[(rows["n"] == rows["n"].max()) & (rows["kind"] != "baseline")]
+        explaining = rows[rows["kind"] != "baseline"]
+        whole = explaining[explaining["n"] == explaining["n"].max()]
         front = staircase(whole["seconds"].to_numpy(), whole["value"].to_numpy())
         axis.plot(*front.T, "0.45", ls="--", lw=1.2, zorder=1)
         axis.axvline(seconds["forward"], color="0.45", ls=":", zorder=1)

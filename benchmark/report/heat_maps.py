@@ -51,6 +51,11 @@ def overlay(image: Tensor, map_: Tensor, opacity: float = 0.6) -> Image.Image:
             f"image and map have shapes {tuple(image.shape)} and {tuple(map_.shape)}: expected "
             "(3, H, W) and (h, w)"
         )
+    if not bool(((image >= 0) & (image <= 1)).all()):
+        raise ValueError(
+            f"pixels range from {float(image.min()):.3g} to {float(image.max()):.3g}: expected "
+            "[0, 1], as Backbone.read gives them"
+        )
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity is {opacity}: expected 0 to 1")
     pixels = image.detach().cpu().movedim(0, 2).numpy()[None]
@@ -73,9 +78,8 @@ def shown(maps: Floats, size: tuple[int, ...]) -> Floats:
     """
     native = torch.from_numpy(np.ascontiguousarray(maps, np.float32))
     resized = Maps(native, (size[0], size[1]), [0] * len(maps)).resized
-    top = resized.flatten(1).quantile(PERCENTILE / 100, dim=1)
-    top = torch.where(top > 0, top, 1.0)
-    found: Floats = (resized / top[:, None, None]).clamp(max=1).numpy()
+    top = np.array([np.percentile(own, PERCENTILE) for own in resized.numpy()], np.float32)
+    found: Floats = (resized.numpy() / np.where(top > 0, top, 1.0)[:, None, None]).clip(max=1)
     return found
 
 
@@ -96,7 +100,7 @@ def read_heat_maps(backbone: str, explainers: pd.DataFrame, count: int) -> Figur
     """The heat maps of a few images, spread over those that all explainers have explained."""
     every = [results.read_array(results.maps_path(backbone, n)) for n in explainers["explainer"]]
     split = read_split(results.SPLITS, "evaluation")
-    chosen = np.linspace(0, min(map(len, every)) - 1, count).round().astype(int)
+    chosen = np.unique(np.linspace(0, min(map(len, every)) - 1, count).round().astype(int))
     images = split.images(torch.from_numpy(chosen)).permute(0, 2, 3, 1).numpy()
     targets = results.read_table(results.targets_path(backbone)).iloc[chosen]
     names = [named(own) for own in with_labels(targets, split.table.iloc[chosen])]

@@ -87,7 +87,7 @@ def test_labels_are_matched_and_never_guessed(place: Path) -> None:
     Path("flat").mkdir()
     for i in range(3):
         photograph(Path("flat") / f"{i}.jpg", i)
-    flat = new.listed(Path("flat"), Path("flat").resolve(), ["crab"])
+    flat = new.listed(Path("flat"), Path("flat").resolve(), new.labels_of(["crab"]))
     assert flat["class_index"].tolist() == [-1] * 3
 
 
@@ -101,14 +101,45 @@ def test_labels_are_matched_and_never_guessed(place: Path) -> None:
 def test_a_csv_says_path_and_label(labels: list[str], expected: list[int], place: Path) -> None:
     files = [str(path.relative_to(place)) for path in sorted(place.glob("shown/*/*.png"))]
     pd.DataFrame({"path": files[:5], "label": labels}).to_csv("list.csv", index=False)
-    found = new.listed(Path("list.csv"), place, new.class_names())
+    found = new.listed(Path("list.csv"), place, new.imagenet_labels())
     assert found["class_index"].tolist() == expected
 
 
 def test_two_photographs_of_one_name_have_two_ids(place: Path) -> None:
     photograph(Path("shown/rock/1.png"), 9)
-    found = new.listed(Path("shown"), Path("shown").resolve(), ["crab"])
+    found = new.listed(Path("shown"), Path("shown").resolve(), {})
     assert found["id"].is_unique
+
+
+def test_labels_of_other_classes_are_not_imagenets() -> None:
+    """A WordNet id says nothing of somebody's own classes; a name of two classes says nothing."""
+    own = new.labels_of(["red", "green"])
+    assert own == {"0": (0, "red"), "1": (1, "green"), "red": (0, "red"), "green": (1, "green")}
+    known = new.imagenet_labels()
+    assert known["n01440764"] == known["tench"] == known["0"] == (0, "tench")
+    assert "crane" not in known
+    assert known["134"][1] == known["517"][1] == "crane"
+
+
+def test_hidden_photographs_are_none_wherever_the_folder_is(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = place / ".mine"
+    for name in ("a.png", "in/b.png", ".trash/c.png", ".d.png"):
+        photograph(root / name, 1)
+    expected = [root / "a.png", root / "in" / "b.png"]
+    assert [path for path, _ in new.from_folder(root)] == expected
+    monkeypatch.chdir(root / "in")
+    assert len(new.from_folder(Path(".."))) == 2
+
+
+def test_networks_have_names_of_their_own(place: Path) -> None:
+    specs = new.specs_of(["timm:resnet50.a1_in1k", "mine.nets:make"])
+    assert list(specs) == ["resnet50_a1_in1k", "make"]
+    with pytest.raises(ValueError, match="two backbones are called 'make': expected names of"):
+        new.specs_of(["a:make", "b:make"])
+    with pytest.raises(ValueError, match="two explainers are called 'rise': expected each once"):
+        new.explainers_of(["rise", "rise"], "quick", trains=False)
 
 
 def test_without_a_training_nothing_is_trained(
@@ -125,7 +156,7 @@ def test_training_photographs_are_split(place: Path) -> None:
     folder, loaded = written(train=Path("more"), explainers=["ttame", "gradcam"])
     assert loaded.images.validation == 2
     train, held = (pd.read_csv(folder / "data" / f"{n}.csv") for n in ("train", "validation"))
-    assert (len(train), len(held)) == (8, 2)
+    assert (len(train), len(held), loaded.train.batch_size) == (8, 2, 8)
     assert not set(train["id"]) & set(held["id"])
     assert set(train["path"]) | set(held["path"]) == {f"../more/{i}.png" for i in range(10)}
 
@@ -143,6 +174,7 @@ def test_settings_are_the_samples_or_the_papers(settings: str, place: Path) -> N
     [
         ({"name": "a-b"}, "the profile is called 'a-b': expected letters"),
         ({"images": Path("nowhere")}, "nowhere not found: expected a folder of photographs"),
+        ({"images": Path("alone")}, "alone holds 1 photograph: expected at least 2"),
         ({"images": Path("empty")}, "empty holds no photographs: expected files such as a.jpg"),
         ({"images": Path("bad.csv")}, "bad.csv has the columns file: expected path"),
         ({"images": Path("lost.csv")}, "lost.csv names .*gone.png, which is not there"),
@@ -157,6 +189,7 @@ def test_what_cannot_be_a_profile_is_one_line(
     change: dict[str, Any], message: str, place: Path
 ) -> None:
     Path("empty").mkdir()
+    photograph(Path("alone/a.png"), 1)
     Path("hollow").mkdir()
     Path("hollow/hollow.png").touch()
     Path("bad.csv").write_text("file\na.png\n")
@@ -201,7 +234,7 @@ def test_it_runs_to_tables(trains: bool, place: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{place}")
     monkeypatch.chdir(folder)
     raw = yaml.safe_load(Path("params.yaml").read_text())
-    raw["train"] |= {"epochs": 1, "batch_size": 4}
+    raw["train"] |= {"epochs": 1}
     raw["runtime"] = {"batch": 1, "rounds": 1, "seconds": 0, "warmup": 1}
     Path("params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     read_memory.cache_clear()

@@ -29,6 +29,11 @@ def test_maps_are_shown_by_their_percentile() -> None:
     assert np.allclose(found, np.minimum(ramp / ramp.max() / top, 1), atol=1e-5)
 
 
+def test_a_large_photograph_has_an_overlay() -> None:
+    """Of more pixels than torch's quantile takes."""
+    assert heat_maps.overlay(torch.zeros(3, 4200, 4200), torch.rand(2, 2)).size == (4200, 4200)
+
+
 def test_fewer_pixels_than_the_percentile_are_shown_as_they_are() -> None:
     one = np.zeros((1, 20, 20), np.float32)
     one[0, 3, 4] = 0.5
@@ -58,6 +63,7 @@ def test_an_overlay_is_colours_over_greys() -> None:
             r"shapes \(1, 3, 8, 8\) and \(8, 8\): ex",
         ),
         (torch.zeros(3, 8, 8), torch.zeros(1, 8, 8), 0.5, r"expected \(3, H, W\) and \(h, w\)"),
+        (torch.full((3, 8, 8), 7.0), torch.zeros(8, 8), 0.5, r"pixels range from 7 to 7: expected"),
         (torch.zeros(3, 8, 8), torch.zeros(8, 8), 2.0, "opacity is 2.0: expected 0 to 1"),
     ],
 )
