@@ -99,6 +99,9 @@ def remove_others(params: Params) -> None:
         for folder in stage.glob("*/"):
             if folder.name not in params.backbones:
                 shutil.rmtree(folder)
+    for path in results.TARGETS.glob("*.csv"):
+        if path.stem not in params.backbones:
+            path.unlink()
 
 
 def refuse_torn_lock() -> None:

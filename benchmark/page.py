@@ -36,6 +36,10 @@ def main(params: Params) -> None:
     text = browser.render(project, cells, tables, figures, split, results.PICTURES)
     results.write_text(results.PAGE, text)
     parts = [part_of(project, c) for b in params.backbones for c in browser.cells_of(project, b)]
+    kept = {made.files[1].name for made in parts}
+    for path in results.PICTURES.glob("*.webp"):
+        if path.name not in kept and not path.name.startswith("photograph-"):
+            path.unlink()
     shelf.prune(parts)
     shelf.record([project.page()])
 

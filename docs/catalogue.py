@@ -10,6 +10,9 @@ import metrics
 from methods import Explainer
 from metrics import Measure, Metric
 
+MAPS = Path(__file__).with_name("maps")
+"""Pictures of single explainers, see first_map.py."""
+
 COPIED = ("README", "CONTRIBUTING")
 """Pages of the repository's top folder that are pages of the site as well."""
 
@@ -78,7 +81,14 @@ def explainer_page(name: str, cls: type[Explainer]) -> str:
         f"| `{own}` | `{default!r}` |\n" for own, default in defaults_of(cls).items()
     )
     more = f"\n| setting | default |\n| --- | --- |\n{settings}" if settings else ""
-    return f"# {cls.label}\n\n{as_table(facts)}{more}\n{documented(cls)}"
+    picture = ""
+    if (MAPS / f"{name}.jpg").is_file():
+        picture = (
+            f"![{cls.label} of a photograph](../../maps/{name}.jpg)\n\nThe map for *reflex "
+            "camera* (photograph: CC0, Lav Varshney). Explainers of transformers alone are on the "
+            "sample's, which never saw a photograph.\n\n"
+        )
+    return f"# {cls.label}\n\n{as_table(facts)}{more}\n{picture}{documented(cls)}"
 
 
 def metric_page(name: str, cls: type[Metric]) -> str:

@@ -1,6 +1,7 @@
-"""Draw docs/first_map.jpg, the picture of the README: one photograph, two classes, five explainers.
+"""Draw the pictures of README and docs: maps over a photograph, by `make picture`.
 
-`python docs/first_map.py`. The photograph is scikit-image's `camera`, under CC0 (Lav Varshney).
+docs/first_map.jpg has two classes and five explainers, docs/maps/NAME.jpg one explainer each. The
+photograph is scikit-image's `camera`, under CC0 (Lav Varshney).
 """
 
 import io
@@ -12,11 +13,17 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import methods
+from benchmark.core import params
+from benchmark.core.cells import Project
+from benchmark.engine.explaining import assemble
 from benchmark.report import drawing
 from benchmark.report.heat_maps import overlay
 
 PHOTOGRAPH = Path(skimage.data.__file__).parent / "camera.png"
 CLASSES = {872: "tripod", 759: "reflex camera"}
+STATED = ("efficientnet_lite0", "vit_sample")
+"""The backbones of the sample, of which there are trained states."""
+
 EXPLAINERS = {
     "gradcam": {},
     "scorecam": {"channels": 64},
@@ -26,9 +33,38 @@ EXPLAINERS = {
 }
 
 
+SEEN = 759
+"""The class of the pictures of one explainer: the trained ones saw it."""
+
+STATES = Path(__file__).parent.parent / "results" / "states"
+
+
 def main() -> None:
-    """Explain the photograph and draw the maps over it."""
-    backbone = methods.wrap("efficientnet_lite0")
+    """Draw all pictures."""
+    draw_first(methods.wrap("efficientnet_lite0"))
+    project = Project(params.load())
+    backbones = {name: methods.build_backbone(name, **project.spec(name)) for name in STATED}
+    folder = Path(__file__).with_name("maps")
+    folder.mkdir(exist_ok=True)
+    for name in methods.names():
+        families = methods.load(name).families
+        backbone = next(own for own in backbones.values() if own.family in families)
+        picture = draw_one(name, backbone, project)
+        picture.save(folder / f"{name}.jpg", quality=85)
+
+
+def draw_one(name: str, backbone: methods.Backbone, project: Project) -> Image.Image:
+    """The map of an explainer with the settings of the pipeline, over the photograph."""
+    settings = project.params.cell(backbone.name, name).settings
+    state = STATES / backbone.name / f"{name}.safetensors"
+    explainer = assemble(name, backbone, settings, state if state.is_file() else None)
+    images = backbone.read([PHOTOGRAPH])
+    targets = backbone.targets(images, SEEN)
+    return overlay(images[0], explainer.explain(images, targets)[0])
+
+
+def draw_first(backbone: methods.Backbone) -> None:
+    """Explain the photograph for two classes, and draw the maps over it."""
     images = backbone.read([PHOTOGRAPH])
     probabilities = backbone.probabilities(images)[0]
     explainers = [methods.build(name, backbone, own) for name, own in EXPLAINERS.items()]

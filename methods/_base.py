@@ -55,7 +55,12 @@ Kind = Literal["trained", "CAM", "gradient", "perturbation", "attention", "basel
 
 @dataclass
 class Passes:
-    """Images that went through a backbone, forward and backward, since the last reset."""
+    """Images that went through a backbone, forward and backward, since the last reset.
+
+    Example:
+        >>> Passes()
+        Passes(forward=0, backward=0)
+    """
 
     forward: int = 0
     backward: int = 0

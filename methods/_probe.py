@@ -44,6 +44,10 @@ class Meaning:
         peak: how much more that place changes than the places do on average. A layer that mixes all
             places has about 1; one that is far above and does not follow has another order.
         behind: tokens behind the patches that are none either; explainers expect none.
+
+    Example:
+        >>> Meaning(-1, 1, rows=14, columns=14, follows=1.0, peak=20.0).describe()
+        'tokens (B, N, D) with 1 in front that are no patches'
     """
 
     channel_axis: int
@@ -66,7 +70,12 @@ class Meaning:
 
 @dataclass
 class Probed:
-    """What is known of a network: its layers that were asked for, and whether there is a CLS."""
+    """What is known of a network: its layers that were asked for, and whether there is a CLS.
+
+    Example:
+        >>> Probed().layers
+        {}
+    """
 
     layers: dict[str, Meaning] = field(default_factory=dict)
     class_token: bool | None = None

@@ -62,6 +62,11 @@ class Metric(ABC):
     `in_reference` says whether the evaluation of the T-TAME paper computes it, that is whether it
     exists in the mode `reference`. `version` is raised when a value of a measure can change; the
     changelog says why.
+
+    Example:
+        >>> import metrics
+        >>> [measure.label for measure in metrics.load("confidence").measures]
+        ['AD', 'IC', 'AG']
     """
 
     measures: ClassVar[tuple[Measure, ...]]

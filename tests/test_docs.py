@@ -107,14 +107,10 @@ def test_copied_pages_link_to_what_is_there(tmp_path: Path) -> None:
 
 
 EXAMPLES: list[ModuleType] = [
-    methods, methods._base, methods._inputs, methods._wrapping, metrics, metrics._base,
-    metrics._maps, heat_maps,
+    methods, methods._base, methods._inputs, methods._probe, methods._wrapping, metrics,
+    metrics._base, metrics._maps, heat_maps,
 ]  # fmt: skip
-PUBLIC = [
-    methods.Backbone, methods.Explainer, methods.TrainableExplainer, methods.Preparation,
-    methods.wrap, methods.build, methods.choose_targets, metrics.score, metrics.Maps,
-    metrics.Measure, metrics.Perturbation, metrics.Reading, metrics.Values, heat_maps.overlay,
-]  # fmt: skip
+FUNCTIONS = [methods.wrap, methods.build, methods.choose_targets, metrics.score, heat_maps.overlay]
 
 
 @pytest.mark.parametrize("module", EXAMPLES, ids=lambda module: module.__name__)
@@ -125,7 +121,13 @@ def test_examples_of_docstrings_run(module: ModuleType) -> None:
 
 
 def test_what_is_public_has_an_example() -> None:
-    for own in PUBLIC:
+    """Every class that the packages export, and the functions that people call first."""
+    exported = [
+        getattr(package, name) for package in (methods, metrics) for name in package.__all__
+    ]
+    classes = [own for own in exported if isinstance(own, type)]
+    assert len(classes) >= 13
+    for own in [*classes, *FUNCTIONS]:
         assert ">>>" in (own.__doc__ or ""), own
 
 
@@ -166,11 +168,22 @@ def test_the_lines_of_the_tutorial_run(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_first_picture_is_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_pictures_are_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import first_map
 
+    monkeypatch.chdir(ROOT)
     monkeypatch.setattr(first_map, "EXPLAINERS", {"gradcam": {}, "saliency": {}})
     monkeypatch.setattr(first_map, "__file__", str(tmp_path / "first_map.py"))
+    monkeypatch.setattr(methods, "names", lambda: ["ttame", "rollout", "edges"])
     first_map.main()
     with Image.open(tmp_path / "first_map.jpg") as picture:
         assert picture.width > 1000
+    for name in ("ttame", "rollout", "edges"):
+        with Image.open(tmp_path / "maps" / f"{name}.jpg") as picture:
+            assert picture.size == (224, 224)
+
+
+def test_every_explainer_has_a_picture_on_its_page(tmp_path: Path) -> None:
+    assert {path.stem for path in (DOCS / "maps").glob("*.jpg")} == set(methods.names())
+    catalogue.write_pages(tmp_path)
+    assert "](../../maps/rise.jpg)" in (tmp_path / "explainers" / "rise.md").read_text()

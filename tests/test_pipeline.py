@@ -610,3 +610,36 @@ def test_another_machine_reproduces_and_a_changed_result_does_not(copied: Path) 
     assert f"outside: {CNN}/gradcam average_drop at 100 %" in done.stdout
     assert "NOT reproduced" in done.stdout
     assert verify(copied, "--brief").returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["runner_up", "label", 7])
+def test_another_class_than_the_predicted_one(
+    target: str | int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All tables, figures and the page are of it; ROAD, which asks for the prediction, is none."""
+    raw = small() | {"target": target, "ablation": {}}
+    raw["backbones"] = {CNN: raw["backbones"][CNN] | {"skip": []}}
+    raw["explainers"] = {name: raw["explainers"][name] for name in ("gradcam", "edges")}
+    raw["tables"]["short"] = []
+    folder = tmp_path / "run"
+    prepare(folder, raw)
+    monkeypatch.chdir(folder)
+    read_memory.cache_clear()
+    loaded = params.load()
+    run_all(loaded)
+    split = read_split(results.SPLITS, "evaluation")
+    network = build_backbone(CNN, **loaded.backbones[CNN].spec)
+    expected = network.targets(split.images(slice(4)), target, split.labels)
+    targets = pd.read_csv(results.targets_path(CNN))
+    assert targets["class_index"].tolist() == expected.tolist()
+    scores = results.read_scores(results.scores_path(CNN, "gradcam"))
+    assert "comprehensiveness" in set(scores["metric"])
+    assert not set(scores["metric"]) & {"road_morf", "road_lerf"}
+    assert "ROAD" not in (results.TABLES / CNN / "comparison.md").read_text()
+    assert not (results.PLOTS / f"{CNN}_road.png").exists()
+    page_text = results.PAGE.read_text()
+    assert "ROAD MoRF" not in page_text
+    assert '"removed": []' in page_text
+    said = (results.TABLES / CNN / "explained.md").read_text()
+    assert said.endswith("ROAD asks for the predicted class and is left out.\n")

@@ -178,8 +178,16 @@ def stored_scores(project: Project, backbone: str) -> list[pd.DataFrame]:
     """The scores of every cell of a backbone.
 
     Raises:
-        ValueError: they are not made yet.
+        ValueError: they are not made yet, or of other parameters.
     """
+    shelf = Shelf(results.SCORES / backbone)
+    for cell in project.cells(backbone):
+        for made in (project.scores(cell, metric) for metric in project.scored_metrics()):
+            if "parameters" in shelf.why(made):
+                raise ValueError(
+                    f"the stored scores of {made.name} are of other parameters: expected those of "
+                    "params.yaml, run `dvc repro`"
+                )
     paths = [results.scores_path(c.backbone, c.explainer) for c in project.cells(backbone)]
     return [results.read_scores(path) for path in paths]
 
@@ -368,8 +376,8 @@ def as_text(found: Comparison, params: Params) -> str:
     printed += f"\n\n{note_of(found, params)}"
     if "seconds" in found.cost:
         printed += (
-            f"\nCost of an explanation: {found.cost['images_forward']:g} forward passes, "
-            f"{found.cost['images_backward']:g} backward, {found.cost['seconds']:.3g} s."
+            f"\nCost of an explanation: forward passes {found.cost['images_forward']:g}, backward "
+            f"{found.cost['images_backward']:g}; {found.cost['seconds']:.3g} s."
         )
     return printed
 

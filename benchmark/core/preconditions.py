@@ -1,5 +1,6 @@
 """What a run needs before it starts, and what it leaves out."""
 
+import csv
 import os
 import shutil
 
@@ -64,6 +65,27 @@ def refuse_large_batches(project: Project) -> None:
             )
 
 
+def refuse_unknown_labels(project: Project) -> None:
+    """Refuse to explain the labels of images whose labels are not known.
+
+    Raises:
+        ValueError: says how many are not.
+    """
+    images = project.params.images
+    listed = images.folder / "evaluation.csv"
+    if project.params.target != "label" or isinstance(images, Compositions):
+        return
+    if not listed.is_file():
+        return
+    with listed.open(newline="") as file:
+        labels = [int(row["class_index"]) for row in csv.DictReader(file)][: images.evaluation]
+    if unknown := sum(label < 0 for label in labels):
+        raise ValueError(
+            f"target is label, and {unknown} of {len(labels)} images have none: expected "
+            "target: predicted, or a label for each"
+        )
+
+
 def learning(project: Project) -> list[tuple[str, Cell]]:
     """What is trained, with what messages call it: explainers, and variants of the study."""
     found = []
@@ -90,5 +112,8 @@ def left_out(project: Project) -> list[str]:
     return lines
 
 
-REFUSALS = (refuse_small_machine, refuse_no_validation, refuse_large_batches)
+REFUSALS = (
+    *(refuse_small_machine, refuse_no_validation, refuse_large_batches),
+    refuse_unknown_labels,
+)
 """What is refused before a run starts; each takes the project."""

@@ -113,7 +113,7 @@ def render(
         browser=frame_of(params, split, folder)
         | {"backbones": cells, "explained": {b: describe_backbone(b, split) for b in cells}},
         kinds={kind: colour for kind, (colour, _) in STYLES.items()},
-        scored=SCORED,
+        scored={m: label for m, label in SCORED.items() if agrees(params) or "road" not in m},
         claims=CLAIMS,
         runtime=about_runtime(),
         images=len(split),
@@ -204,9 +204,14 @@ def frame_of(params: Params, split: Split, folder: Path) -> dict[str, Any]:
         "names": [f"{i}: {name}" for i, name in enumerate(names_of(split), start=1)],
         "side": params.page.side,
         "kept": levels(params, "confidence", "kept", KEPT),
-        "removed": levels(params, "road", "removed", REMOVED),
+        "removed": levels(params, "road", "removed", REMOVED) if agrees(params) else [],
         "shown": SHOWN,
     }
+
+
+def agrees(params: Params) -> bool:
+    """Whether measures of agreement, as ROAD's, mean something: the prediction is explained."""
+    return params.target == "predicted"
 
 
 def describe_backbone(backbone: str, split: Split) -> list[str]:

@@ -94,6 +94,6 @@ class Captions:
         target = self.params.target
         what = TARGETS.get(str(target), f"class {target}")
         return (
-            f"Network: {backbone}. Explained: {what}. Arithmetic: {self.params.mode}. "
+            f"Network: {backbone}. Explained class: {what}. Arithmetic: {self.params.mode}. "
             f"Made by ttame-benchmark {suite_version()}."
         )

@@ -262,11 +262,11 @@ def road(table: pd.DataFrame, known: Known) -> Figure:
         curves = table[table["metric"] == name]
         reference = curves[curves["explainer"] == first["explainer"]]
         for axis, panel in zip(axes[row], panels, strict=True):
-            band = reference[["level", "low", "high"]].to_numpy().T
-            axis.fill_between(*band, color="0.88", label="its interval")
             axis.plot(
                 reference["level"], reference["value"], "k--", lw=2, zorder=3, label=first["label"]
             )
+            band = reference[["level", "low", "high"]].to_numpy().T
+            axis.fill_between(*band, color="0.88", label="its interval")
             draw_curves(axis, curves[curves["explainer"].isin(panel.explainers)])
         axes[row, 0].set_ylabel(f"{titled(name, known)}\n% unchanged")
     axes[0, 0].set(xlim=(0, 100), ylim=(-3, 103), xticks=range(0, 101, 25))

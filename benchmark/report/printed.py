@@ -193,8 +193,8 @@ def describe_targets(table: pd.DataFrame, target: str | int) -> str:
     values = table["probability"]
     unlikely = int((values < UNLIKELY).sum())
     sentence = (
-        f"Explained is {what}. Its probability is {values.median():.0f} % in the median over "
-        f"{len(table)} images, and below {UNLIKELY:g} % for {unlikely} of them"
+        f"Explained class: {what}. Its median probability over {len(table)} images is "
+        f"{values.median():.0f} %; for {unlikely} of them it is below {UNLIKELY:g} %"
     )
     tail = "" if target == "predicted" else "; ROAD asks for the predicted class and is left out"
     return f"{sentence}{tail}.\n"

@@ -101,7 +101,7 @@ def test_an_explainer_from_outside_is_a_row_among_the_others(stored: Params) -> 
     text = compare.as_text(compared, stored)
     found = rows(text)
     assert list(found) == ["**My own**", "Grad-CAM", "Layer-CAM", "Constant"]
-    assert "Cost of an explanation: 1 images forward, 0 backward" in text
+    assert "Cost of an explanation: forward passes 1, backward 0" in text
     assert "n images of a row, 95 % bootstrap intervals" in text
     assert all(path.read_bytes() == content for path, content in before.items())
     scores = results.read_scores(Path("results/compare/tiny_cnn/Mine.csv"))
@@ -371,3 +371,17 @@ def test_two_settings_stand_side_by_side_under_names_of_their_own(stored: Params
     )
     assert again.cost["label"] == "first"
     assert Path("results/compare/tiny_cnn/first.npy").stat().st_mtime_ns == written
+
+
+def test_scores_of_another_class_are_not_compared(stored: Params) -> None:
+    """Rows of a table never mix the explained classes."""
+    other = stored.model_copy(update={"target": "runner_up"})
+    message = "stored scores of gradcam/confidence are of other parameters: expected those of"
+    with pytest.raises(ValueError, match=message):
+        compare.compare(other, "tiny_cnn", "own_package.mine:Mine", None, {})
+
+
+def test_the_page_says_what_its_marks_mean(stored: Params) -> None:
+    found = compare.compare(stored, "tiny_cnn", "own_package.mine:Mine", None, {})
+    text = compare.write_page(found, stored).read_text()
+    assert "▲ is better than My own, ▼ worse" in text

@@ -176,6 +176,16 @@ def test_lost_pictures_are_drawn_again(stored: Params) -> None:
         assert (results.PICTURES / name).is_file()
 
 
+def test_pictures_of_what_is_no_more_go(stored: Params) -> None:
+    page.main(stored)
+    fewer = stored.model_copy(update={"explainers": {"second": Explainer()}})
+    page.main(fewer)
+    kept = {path.name for path in results.PICTURES.iterdir()}
+    assert "net-second.webp" in kept
+    assert "net-first.webp" not in kept
+    assert "photograph-0.webp" in kept
+
+
 def test_the_page_says_what_is_explained(stored: Params) -> None:
     page.main(stored)
     data = embedded(results.PAGE.read_text())
