@@ -83,11 +83,12 @@ def explainer_page(name: str, cls: type[Explainer]) -> str:
     more = f"\n| setting | default |\n| --- | --- |\n{settings}" if settings else ""
     picture = ""
     if (MAPS / f"{name}.jpg").is_file():
-        picture = (
-            f"![{cls.label} of a photograph](../../maps/{name}.jpg)\n\nThe map for *reflex "
-            "camera* (photograph: CC0, Lav Varshney). Explainers of transformers alone are on the "
-            "sample's, which never saw a photograph.\n\n"
-        )
+        what = "The map for *reflex camera* (photograph: CC0, Lav Varshney), on "
+        if cls.kind == "trained":
+            what = "The map for the predicted class of a composition of the sample, on "
+        network = "EfficientNet-Lite0" if "cnn" in cls.families else "the sample's transformer"
+        network = "the sample's transformer" if name == "tame" else network
+        picture = f"![{cls.label}](../../maps/{name}.jpg)\n\n{what}{network}.\n\n"
     return f"# {cls.label}\n\n{as_table(facts)}{more}\n{picture}{documented(cls)}"
 
 

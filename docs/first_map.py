@@ -1,13 +1,15 @@
 """Draw the pictures of README and docs: maps over a photograph, by `make picture`.
 
 docs/first_map.jpg has two classes and five explainers, docs/maps/NAME.jpg one explainer each. The
-photograph is scikit-image's `camera`, under CC0 (Lav Varshney).
+photograph is scikit-image's `camera`, under CC0 (Lav Varshney). Explainers that are trained know
+the sample's compositions only, and have one of these instead.
 """
 
 import io
 from pathlib import Path
 
 import skimage.data
+import torch
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from PIL import Image
@@ -15,6 +17,7 @@ from PIL import Image
 import methods
 from benchmark.core import params
 from benchmark.core.cells import Project
+from benchmark.data.compositions import make_splits
 from benchmark.engine.explaining import assemble
 from benchmark.report import drawing
 from benchmark.report.heat_maps import overlay
@@ -33,8 +36,8 @@ EXPLAINERS = {
 }
 
 
-SEEN = 759
-"""The class of the pictures of one explainer: the trained ones saw it."""
+REFLEX_CAMERA = 759
+"""The class of the pictures of one explainer."""
 
 STATES = Path(__file__).parent.parent / "results" / "states"
 
@@ -47,10 +50,14 @@ def main() -> None:
     folder = Path(__file__).with_name("maps")
     folder.mkdir(exist_ok=True)
     for name in methods.names():
-        families = methods.load(name).families
-        backbone = next(own for own in backbones.values() if own.family in families)
+        backbone = next(own for own in backbones.values() if fits(name, own, project))
         picture = draw_one(name, backbone, project)
         picture.save(folder / f"{name}.jpg", quality=85)
+
+
+def fits(name: str, backbone: methods.Backbone, project: Project) -> bool:
+    """Whether the pipeline has an explainer on a backbone."""
+    return not project.matrix(backbone.name)[name]
 
 
 def draw_one(name: str, backbone: methods.Backbone, project: Project) -> Image.Image:
@@ -58,8 +65,11 @@ def draw_one(name: str, backbone: methods.Backbone, project: Project) -> Image.I
     settings = project.params.cell(backbone.name, name).settings
     state = STATES / backbone.name / f"{name}.safetensors"
     explainer = assemble(name, backbone, settings, state if state.is_file() else None)
-    images = backbone.read([PHOTOGRAPH])
-    targets = backbone.targets(images, SEEN)
+    images, targets = backbone.read([PHOTOGRAPH]), torch.tensor([REFLEX_CAMERA])
+    if methods.load(name).kind == "trained":
+        split = make_splits(project.params.images.folder, {"evaluation": 1}, seed=0, size=224)
+        images = split["evaluation"].images(slice(1))
+        targets = backbone.targets(images)
     return overlay(images[0], explainer.explain(images, targets)[0])
 
 
