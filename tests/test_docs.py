@@ -4,6 +4,7 @@ import contextlib
 import doctest
 import io
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -59,6 +60,34 @@ def test_targets_and_commands_exist(page: Path) -> None:
     commands = {path.stem for path in (ROOT / "benchmark" / "commands").glob("*.py")}
     for dot, name in re.findall(r"python -m benchmark([. ])([a-z]+)", text):
         assert name in (stages if dot == "." else commands), name
+
+
+def commands_of(page: Path) -> set[tuple[str, frozenset[str]]]:
+    """Stages and commands that a page calls, with their options."""
+    lines = re.findall(r"python -m benchmark[. ]([a-z]+)([^`\n#]*)", page.read_text())
+    return {(name, frozenset(re.findall(r"--[a-z-]+", rest))) for name, rest in lines}
+
+
+@pytest.mark.slow
+def test_options_of_commands_exist() -> None:
+    wanted: dict[str, set[str]] = {}
+    for page in PAGES:
+        for name, options in commands_of(page):
+            wanted.setdefault(name, set()).update(options)
+    assert {"compare", "new", "layers", "verify"} <= wanted.keys()
+    for name, options in wanted.items():
+        asked = [sys.executable, "-m", "benchmark", name, "--help"]
+        said = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        for option in options:
+            assert option in said, f"{name} {option}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["", "status", "layers resnet18"])
+def test_short_commands_run(command: str) -> None:
+    asked = [sys.executable, "-m", "benchmark", *command.split()]
+    done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_page_for_each_explainer_and_metric(tmp_path: Path) -> None:

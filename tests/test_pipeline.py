@@ -535,12 +535,14 @@ def check_results(folder: Path) -> None:
     assert set(medians) == {*CELLS["efficientnet_lite0"], "forward"}
     assert medians["gradcam"]["seconds_2"] > 0
     assert "node" not in json.loads((folder / "runtime" / "raw.json").read_text())["machine_info"]
+    assert (folder / "index.html").stat().st_size < 2_000_000
     pictures = sorted((folder / "plots").glob("*.png"))
     assert len(pictures) == 2 * 5 + 1 + 1
     for picture in pictures:
         with Image.open(picture) as image:
             assert len(image.convert("L").getcolors()) > 20
-        assert picture.with_suffix(".svg").read_text().startswith("<?xml")
+        assert picture.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+        assert "Network: " in picture.with_suffix(".md").read_text()
 
 
 @pytest.mark.slow
@@ -601,6 +603,10 @@ def test_another_machine_reproduces_and_a_changed_result_does_not(copied: Path) 
     last = done.stdout.splitlines()[-1]
     assert "verify: reproduced" in last
     assert " 0 within" not in last  # else it was no other machine
+    (elsewhere,) = (copied / "work").glob("verify-*")
+    done = verify(copied, str(elsewhere))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith(last.partition(";")[0])
     path = results.scores_path(CNN, "gradcam")
     scores = pd.read_csv(path)
     drop = scores["metric"] == "average_drop"

@@ -432,7 +432,8 @@ def test_text_of_a_pdf_stays_text(known: Known) -> None:
 
 def test_a_figure_is_wide_enough_for_200_dots_an_inch(known: Known) -> None:
     with Image.open(io.BytesIO(drawing.png(figures.confidence(comparison(), known)))) as image:
-        assert image.width >= 200 * 8
+        assert drawing.DPI >= 200
+        assert image.width >= drawing.DPI * 8
 
 
 def test_training_shows_the_terms_a_curve_has() -> None:
