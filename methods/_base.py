@@ -231,10 +231,7 @@ class Backbone(nn.Module):
         return read_photographs(files, self.preparation).to(self.device)
 
     def targets(
-        self,
-        images: Tensor,
-        choice: Choice = "predicted",
-        labels: Tensor | Sequence[int] | None = None,
+        self, images: Tensor, choice: Choice = "predicted", labels: Tensor | None = None
     ) -> Tensor:
         """The class (B,), int64, of each image that is to be explained.
 

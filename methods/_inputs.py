@@ -1,10 +1,9 @@
 """What explainers are given: pixels of photographs, and the classes to explain."""
 
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, SupportsIndex, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from PIL import Image, ImageOps
@@ -95,9 +94,7 @@ def open_photograph(path: Path) -> Image.Image:
     return turned
 
 
-def choose_targets(
-    probabilities: Tensor, choice: Choice, labels: Tensor | Sequence[int] | None = None
-) -> Tensor:
+def choose_targets(probabilities: Tensor, choice: Choice, labels: Tensor | None = None) -> Tensor:
     """The explained class (B,), int64, of each image.
 
     Args:
@@ -119,9 +116,9 @@ def choose_targets(
             raise ValueError(
                 f"target is 'label' with {given} labels: expected {count}, one an image"
             )
-        chosen = torch.as_tensor(labels, dtype=torch.int64, device=probabilities.device)
-    elif isinstance(choice, SupportsIndex) and not isinstance(choice, bool):
-        chosen = torch.full((count,), operator.index(choice), device=probabilities.device)
+        chosen = labels.to(probabilities.device)
+    elif isinstance(choice, int) and not isinstance(choice, bool):
+        chosen = torch.full((count,), choice, device=probabilities.device)
     elif choice == "predicted":
         chosen = probabilities.argmax(dim=1)
     elif choice == "runner_up":

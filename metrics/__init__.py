@@ -102,9 +102,8 @@ def score(
         names: of metrics, see `names`.
         settings: of metrics, by their names: the arguments of their constructors.
         objects: (B, H, W), bool, where the object of each image is; localisation needs them.
-        seeds: of ties and noise, one an image; from its pixels if None. The pipeline's come from
-            the ids of its images, so that its values of tied pixels and of ROAD are others.
-        mode: `corrected`, or `reference` for maps cut as in the T-TAME authors' code.
+        seeds: of ties and noise, one an image; from its pixels if None.
+        mode: `corrected`, or `reference` for the arithmetic of the T-TAME authors' code.
         batch_size: images through the network at a time.
 
     Returns:
@@ -134,10 +133,7 @@ def score(
         raise ValueError(f"names is {names!r}: expected a list of at least one metric")
     for name in own:
         if name not in names:
-            raise ValueError(
-                f"settings of {name!r}, which is not scored: expected settings of "
-                f"{' or '.join(names)}"
-            )
+            raise ValueError(f"settings of {name!r}: expected of one of {', '.join(names)}")
     return score_maps(
         [build(name, own.get(name, {})) for name in names],
         maps,

@@ -32,34 +32,23 @@ def score_maps(
     batch_size: int = 32,
 ) -> pd.DataFrame:
     """See metrics.score; of metrics that are built."""
-    _refuse_bad_input(maps, images, targets, mode, batch_size)
-    seen = MODES[mode](maps.float(), images.shape[2:], seeds_of(images) if seeds is None else seeds)
+    _refuse_bad_input(maps, images, targets, mode)
+    seen = MODES[mode](maps, images.shape[2:], seeds_of(images) if seeds is None else seeds)
     blank = torch.zeros_like(images[:, 0], dtype=torch.bool)
     with torch.no_grad():
         answers = answers_of(probabilities, _versions(suite, images, seen), batch_size)
         before = next(answers)
         _refuse_no_probabilities(before)
-        _refuse_no_classes(targets, before.shape[1])
         found = read_values(
             suite, seen, before, targets, blank if objects is None else objects, answers
         )
-    agreeing = agreement(suite)
     rows = [
         (image, values.measure, values.level, value)
         for values in found
-        for image, value in enumerate(
-            (
-                values.per_image if values.measure in agreeing else seen.settle(values.per_image)
-            ).tolist()
-        )
+        for image, value in enumerate(values.per_image.tolist())
     ]
     table = pd.DataFrame(rows, columns=["image", "metric", "level", "value"])
     return table.astype({"level": float})  # None becomes NaN
-
-
-def agreement(suite: Iterable[Metric]) -> set[str]:
-    """The names of the measures of agreement, see Measure."""
-    return {own.name for metric in suite for own in metric.measures if own.agreement}
 
 
 def perturbing(suite: Iterable[Metric]) -> list[Perturbation]:
@@ -94,7 +83,7 @@ def read_values(
         found += asking.judge(before, next(answers).unflatten(0, (len(before), -1)), targets)
     for metric in suite:
         found += metric.read(maps, objects) if isinstance(metric, Reading) else []
-    agreeing = agreement(suite)
+    agreeing = {m.name for metric in suite for m in metric.measures if m.agreement}
     named = before.argmax(dim=1) == targets
     return [
         Values(v.measure, v.level, v.per_image.where(named, torch.nan))
@@ -164,7 +153,7 @@ def _versions(suite: Sequence[Metric], images: Tensor, maps: Maps) -> Iterator[T
         yield metric.perturb(images, maps).flatten(0, 1)
 
 
-def _refuse_bad_input(maps: Any, images: Any, targets: Any, mode: str, batch_size: int) -> None:
+def _refuse_bad_input(maps: Any, images: Any, targets: Any, mode: str) -> None:
     """Refuse what cannot be scored.
 
     Raises:
@@ -172,13 +161,10 @@ def _refuse_bad_input(maps: Any, images: Any, targets: Any, mode: str, batch_siz
     """
     if mode not in MODES:
         raise ValueError(f"mode is {mode!r}: expected one of {', '.join(MODES)}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}: expected at least 1")
     for name, given in (("maps", maps), ("images", images), ("targets", targets)):
         if not isinstance(given, Tensor):
             raise ValueError(f"{name} are of type {type(given).__name__}: expected a tensor")
-    shaped = images.ndim == 4 and images.shape[1] == 3 and bool(images.numel())
-    if images.dtype != torch.float32 or not shaped:
+    if images.dtype != torch.float32 or images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(
             f"images are {images.dtype} of shape {tuple(images.shape)}: expected torch.float32 of "
             "(B, 3, H, W)"
@@ -197,19 +183,6 @@ def _refuse_bad_input(maps: Any, images: Any, targets: Any, mode: str, batch_siz
         raise ValueError(
             f"targets are {targets.dtype} of shape {tuple(targets.shape)}: expected torch.int64 of "
             f"({len(images)},), a class an image"
-        )
-
-
-def _refuse_no_classes(targets: Tensor, classes: int) -> None:
-    """Refuse targets (B,) that are not among so many classes.
-
-    Raises:
-        ValueError: names the first.
-    """
-    outside = targets[(targets < 0) | (targets >= classes)]
-    if len(outside):
-        raise ValueError(
-            f"class {int(outside[0])} is among the targets: expected 0 to {classes - 1}"
         )
 
 

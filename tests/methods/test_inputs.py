@@ -152,11 +152,6 @@ def test_classes_are_chosen(choice: Any, expected: list[int]) -> None:
     assert found.dtype == torch.int64
 
 
-def test_labels_and_indices_may_be_of_any_kind() -> None:
-    assert choose_targets(PROBABILITIES, "label", [2, 1, 0]).tolist() == [2, 1, 0]
-    assert choose_targets(PROBABILITIES, np.int64(1)).tolist() == [1, 1, 1]  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize(
     ("choice", "labels", "message"),
     [

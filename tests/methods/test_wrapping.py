@@ -38,20 +38,6 @@ def test_layers_are_suggested_and_can_be_chosen() -> None:
     assert wrap(network, size=64, cam_layer="layer3").cam_layer == "layer3"
 
 
-def test_what_a_network_says_of_photographs_holds_for_its_own_size() -> None:
-    network = timm.create_model("resnet10t", num_classes=7)
-    told = wrap(network).preparation
-    assert (told.resize, told.crop, told.interpolation) == (201, 176, "bicubic")
-    assert wrap(network, size=176).preparation == told
-    assert wrap(network, size=64).preparation == Preparation(73, 64, "bilinear")
-
-
-def test_random_weights_of_the_packaged_network_can_be_explained() -> None:
-    found = wrap("efficientnet_lite0", weights="none")
-    images = torch.rand(1, 3, 224, 224)
-    methods.check_maps(methods.build("gradcam", found)(images, found.targets(images)), images)
-
-
 def test_names_lead_to_networks() -> None:
     found = wrap("torchvision:squeezenet1_1", weights="none")
     assert found.preparation == Preparation(256, 224, "bilinear")
@@ -89,8 +75,8 @@ def test_a_module_of_ones_own() -> None:
 @pytest.mark.parametrize(
     ("own", "message"),
     [
-        ({}, "mean, std, size of 'Plain' are not known: expected what it was trained"),
-        ({"size": 32, "mean": [0.5] * 3}, "std of 'Plain' are not known"),
+        ({}, "nobody says mean, std, size of 'Plain': expected what it was trained with"),
+        ({"size": 32, "mean": [0.5] * 3}, "nobody says std of 'Plain'"),
         ({"size": (32, 32), **IMAGENET}, r"has size \(32, 32\): expected the side of a square"),
         ({"size": 32, "taps": [], "cam_layer": "features", **IMAGENET}, r"taps \[\]: expected a l"),
         ({"size": 32, "taps": "features", "cam_layer": "features", **IMAGENET}, "taps 'features'"),
@@ -202,13 +188,6 @@ def test_processors_that_do_something_else_are_refused() -> None:
     odd = transformers.ViTImageProcessor(rescale_factor=1 / 127.5)
     with pytest.raises(ValueError, match=r"rescales by 0.0078.*: expected 1/255"):
         _told_by_processor(odd)
-    for other in (
-        transformers.LevitImageProcessor(),
-        transformers.ViTImageProcessor(do_resize=False),
-        transformers.PoolFormerImageProcessor(),
-    ):
-        with pytest.raises(ValueError, match=r"prepares images in a way that|does not fit"):
-            _told_by_processor(other)
     wide = transformers.ViTImageProcessor(size={"height": 64, "width": 96})
     with pytest.raises(ValueError, match=r"makes images of .*: expected square ones"):
         _told_by_processor(wide)
