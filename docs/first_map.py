@@ -6,6 +6,7 @@ the sample's compositions only, and have one of these instead.
 """
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import skimage.data
@@ -42,14 +43,14 @@ REFLEX_CAMERA = 759
 STATES = Path(__file__).parent.parent / "results" / "states"
 
 
-def main() -> None:
-    """Draw all pictures."""
+def main(names: Sequence[str] = tuple(methods.names())) -> None:
+    """Draw all pictures; of single explainers those of `names`."""
     draw_first(methods.wrap("efficientnet_lite0"))
     project = Project(params.load())
     backbones = {name: methods.build_backbone(name, **project.spec(name)) for name in STATED}
     folder = Path(__file__).with_name("maps")
     folder.mkdir(exist_ok=True)
-    for name in methods.names():
+    for name in names:
         backbone = next(own for own in backbones.values() if fits(name, own, project))
         picture = draw_one(name, backbone, project)
         picture.save(folder / f"{name}.jpg", quality=85)

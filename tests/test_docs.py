@@ -203,8 +203,7 @@ def test_the_pictures_are_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(first_map, "EXPLAINERS", {"gradcam": {}, "saliency": {}})
     monkeypatch.setattr(first_map, "__file__", str(tmp_path / "first_map.py"))
-    monkeypatch.setattr(methods, "names", lambda: ["ttame", "rollout", "edges"])
-    first_map.main()
+    first_map.main(["ttame", "rollout", "edges"])
     with Image.open(tmp_path / "first_map.jpg") as picture:
         assert picture.width > 1000
     for name in ("ttame", "rollout", "edges"):

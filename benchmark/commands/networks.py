@@ -103,7 +103,9 @@ def random_backbone(name: str, spec: Spec) -> Backbone:
         network = build_network(name, **made, weights="none")
     wake(network)
     last = spec.channels_last
-    return wrap(network, name=name, trusted=spec.taps, channels_last=last, **seen)
+    return wrap(
+        network, name=name, trusted=(*spec.taps, spec.cam_layer), channels_last=last, **seen
+    )
 
 
 def attempt(explainer: str, network: Backbone) -> str:

@@ -29,11 +29,13 @@ from benchmark.commands.layers import suggest
 from benchmark.commands.networks import random_backbone
 from benchmark.core import results
 from benchmark.core.catalogue import read_explainer
+from benchmark.core.cells import Project
 from benchmark.core.params import PARAMS, Backbone, Params, read_yaml
 from benchmark.core.sources import path_of
 from benchmark.data.imagenet import class_indices, class_names, read_classes
 from benchmark.data.seeds import seed_of
 from methods import Preparation, wrap
+from methods._inputs import open_photograph
 from methods._wrapping import PACKAGED_LAYERS
 
 PROFILES = Path("profiles")
@@ -49,6 +51,9 @@ SETTINGS = {
 
 QUICK = {"evaluation": 24, "images": 8}
 """How many images are explained, and how many by explainers that the sample gives fewer."""
+
+FEW = 5
+"""So many labels that are unknown are printed."""
 
 LEAST = 2
 """Photographs to explain: an interval needs two."""
@@ -119,6 +124,8 @@ def write_profile(
         ValueError: a profile that is there, a folder without photographs, an unknown network or
             explainer, networks of several sizes.
     """
+    if not PARAMS.is_file():
+        raise ValueError(f"{PARAMS} not found: run from the folder of the repository")
     folder = PROFILES / name
     if not name.isidentifier():
         raise ValueError(
@@ -140,7 +147,13 @@ def write_profile(
     for backbone, spec in specs.items():
         skip = refused(backbone, spec, raw)
         raw["backbones"][backbone] |= {"skip": skip} if skip else {}
-    Params.model_validate(raw)
+    left = set(chosen).difference(*(spec.get("skip", ()) for spec in raw["backbones"].values()))
+    loaded = Params.model_validate(raw)
+    if not left or not Project(loaded).all_cells():
+        raise ValueError(
+            f"none of {', '.join(chosen)} works on {', '.join(specs)}: expected an explainer of "
+            "its family, see above"
+        )
     lists = {"train": trained, "validation": validation, "evaluation": shown}
     write(folder, raw, lists, root, classes)
     return folder
@@ -152,8 +165,9 @@ def root_of(images: Path) -> Path:
     Raises:
         ValueError: there is no such folder or file.
     """
-    if not images.exists():
-        raise ValueError(f"{images} not found: expected a folder of photographs, or a CSV")
+    if not images.exists() or (images.is_file() and images.suffix != ".csv"):
+        what = "is no CSV" if images.exists() else "not found"
+        raise ValueError(f"{images} {what}: expected a folder of photographs, or a CSV")
     return (images if images.is_dir() else images.parent).resolve()
 
 
@@ -176,23 +190,25 @@ def listed(source: Path, root: Path, known: dict[str, tuple[int, str]]) -> pd.Da
     """The photographs of a folder or a CSV: columns COLUMNS, class_index -1 where it is unknown.
 
     Raises:
-        ValueError: there are none, or one that the CSV names is missing.
+        ValueError: there are none, or one is missing or damaged.
     """
     found = from_csv(source) if source.is_file() else from_folder(source)
     if not found:
         raise ValueError(f"{source} holds no photographs: expected files such as a.jpg or a.png")
     rows = []
+    unknown = sorted({label for _, label in found if label and label not in known})
+    if unknown:
+        few = ", ".join(unknown[:FEW]) + (", ..." if len(unknown) > FEW else "")
+        print(f"new: {len(unknown)} labels of {source} are no known class: {few}")
     for path, label in found:
         if not path.is_file():
             raise ValueError(f"{source} names {path}, which is not there: expected a photograph")
+        open_photograph(path)
         relative = os.path.relpath(path.resolve(), root)
         rows.append((relative, path.stat().st_size, *known.get(label, (-1, "unknown"))))
     table = pd.DataFrame(rows, columns=COLUMNS[1:])
     stems = table["path"].map(lambda path: Path(path).stem)
     table.insert(0, "id", table["path"] if stems.duplicated().any() else stems)
-    empty = table.loc[table["bytes"] == 0, "path"]
-    if len(empty):
-        raise ValueError(f"{root / empty.iloc[0]} is empty: expected a photograph")
     return table
 
 
@@ -292,7 +308,7 @@ def explainers_of(
                 raise ValueError(f"two explainers are called {own!r}: expected each once")
             chosen[own] = entry
     if left_out:
-        print(f"new: without --train there is nothing to train: {', '.join(left_out)} are left out")
+        print(f"new: left out, since there is no --train: {', '.join(left_out)}")
     if not chosen:
         raise ValueError("no explainer is left: expected --explainers that are not trained")
     return chosen

@@ -50,6 +50,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "somebodys_net.py").write_text(CODE)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
+    Path("params.yaml").touch()
     monkeypatch.setattr(new, "suggest", lambda name: small_spec(name))
     return tmp_path
 
@@ -147,7 +148,7 @@ def test_without_a_training_nothing_is_trained(
 ) -> None:
     _, loaded = written(explainers=["ttame", "gradcam"])
     assert list(loaded.explainers) == ["gradcam"]
-    assert "new: without --train there is nothing to train: ttame are" in capsys.readouterr().out
+    assert "new: left out, since there is no --train: ttame" in capsys.readouterr().out
 
 
 def test_training_photographs_are_split(place: Path) -> None:
@@ -178,10 +179,12 @@ def test_settings_are_the_samples_or_the_papers(settings: str, place: Path) -> N
         ({"images": Path("empty")}, "empty holds no photographs: expected files such as a.jpg"),
         ({"images": Path("bad.csv")}, "bad.csv has the columns file: expected path"),
         ({"images": Path("lost.csv")}, "lost.csv names .*gone.png, which is not there"),
-        ({"images": Path("hollow")}, "hollow.png is empty: expected a photograph"),
+        ({"images": Path("hollow")}, "cannot read the photograph .*hollow.png"),
+        ({"images": Path("alone/a.png")}, "a.png is no CSV: expected a folder of photographs"),
+        ({"explainers": ["rollout"]}, "none of rollout works on build: expected an explainer of"),
         ({"explainers": ["gradcan"]}, "unknown explainer 'gradcan'"),
         ({"explainers": ["ttame"]}, "no explainer is left: expected --explainers that are not tr"),
-        ({"train": Path("hollow")}, "hollow.png is empty"),
+        ({"train": Path("hollow")}, "cannot read the photograph .*hollow.png"),
         ({"classes": Path("twice.txt")}, "twice.txt has 2 names: expected each once"),
     ],
 )
@@ -220,6 +223,28 @@ def test_what_a_network_refuses_is_skipped(
     _, loaded = written(explainers=["fullgrad", "edges"])
     assert loaded.backbones["build"].skip == ("fullgrad",)
     assert "new: build is left without fullgrad: no bias here" in capsys.readouterr().out
+
+
+def test_the_packaged_network_keeps_its_explainers(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its CAM layer is none of its taps; random weights stand for the real ones."""
+    folder = new.write_profile(
+        "own", Path("shown"), ["efficientnet_lite0"], explainers=["gradcam", "layercam", "edges"]
+    )
+    loaded = params.load(folder / "params.yaml")
+    assert loaded.backbones["efficientnet_lite0"].skip == ()
+    assert (loaded.images.size, loaded.images.resize) == (224, 256)  # type: ignore[union-attr]
+    said = capsys.readouterr().out
+    assert "left without" not in said
+    assert "2 labels of shown are no known class: crab, otter" not in said
+    assert "1 labels of shown are no known class: crab" in said
+
+
+def test_it_is_run_from_the_repository(place: Path) -> None:
+    Path("params.yaml").unlink()
+    with pytest.raises(ValueError, match=r"params.yaml not found: run from the folder of the repo"):
+        written()
 
 
 @pytest.mark.slow
