@@ -158,7 +158,7 @@ def test_the_papers_networks_end_to_end(run: tuple[Path, Path]) -> None:
         names = {"comparison", "road", "faithfulness", "delta", "randomisation"}
         names |= {"short", "training"}
         names |= {"ranks", "decided"} if len(CELLS[backbone]) > 1 else set()
-        said = {"claims", "headline"}
+        said = {"claims", "headline", "explained"}
         if backbone == "resnet50":
             names, said = names | {"ablation"}, said | {"answers"}
         names |= {"reported"} if backbone != "resnet50" else set()
