@@ -172,7 +172,11 @@ def test_the_papers_networks_end_to_end(run: tuple[Path, Path]) -> None:
         assert scores["image"].nunique() == 2
         assert scores.loc[scores["metric"] == "average_drop", "value"].between(0, 100).all()
     assert (folder / "runtime" / "medians.json").is_file()
-    assert (folder / "index.html").stat().st_size > 100_000
+    assert (folder / "index.html").stat().st_size > 50_000
+    sheets = {path.stem: path.stat().st_size for path in (folder / "page").glob("*-*.webp")}
+    cells = {f"{backbone}-{name}" for backbone, names in CELLS.items() for name in names}
+    assert sheets.keys() == cells | {f"photograph-{i}" for i in range(2)}
+    assert min(sheets.values()) > 200
     assert [p.name for p in (run[0] / "work").iterdir() if p.is_dir()] == ["page"]
 
 
