@@ -184,15 +184,7 @@ def score(
     maps = explaining.joined_maps(pieces)
     suites = {n: (params.evaluate.settings[n], count) for n, count in counts.items()}
     views = scoring.views_of(suites, params.mode, network, maps, trained=True)
-    found = scoring.score(
-        views,
-        network,
-        split,
-        work,
-        seed=params.seed,
-        batch_size=params.evaluate.batch_size,
-        target=params.target,
-    )
+    found = scoring.score(views, network, split, work, **project.score_settings)
     return scoring.in_order(pd.concat(found))
 
 

@@ -129,9 +129,7 @@ def score(
             network,
             split.part(slice(start, start + max(counts.values()))),
             work,
-            seed=params.seed,
-            batch_size=params.evaluate.batch_size,
-            target=params.target,
+            **project.score_settings,
             name="-".join(["scores-from", str(start), *suites]),
         )
         scores += found[:own]

@@ -304,15 +304,7 @@ def score(
         maps = results.read_array(path)
         views = scoring.views_of(suites, params.mode, network, maps, trained=trained)
         work = Unfinished(f"compare {backbone}/{path.stem}", key)
-        found = scoring.score(
-            views,
-            network,
-            split,
-            work,
-            seed=params.seed,
-            batch_size=params.evaluate.batch_size,
-            target=params.target,
-        )
+        found = scoring.score(views, network, split, work, **project.score_settings)
         table = scoring.in_order(pd.concat(found))
         results.write_scores(made.files[0], table, backbone, path.stem)
         shelf.record([made])

@@ -138,15 +138,7 @@ def score_anew(
     maps = explaining.joined_maps(pieces)
     suite = {METRIC: (params.evaluate.metrics[METRIC].settings, n)}
     views = scoring.views_of(suite, params.mode, network, maps, trained=False)
-    (scores,) = scoring.score(
-        views,
-        network,
-        split,
-        work,
-        seed=params.seed,
-        batch_size=params.evaluate.batch_size,
-        target=params.target,
-    )
+    (scores,) = scoring.score(views, network, split, work, **project.score_settings)
     path = work.path("scores.csv")
     results.write_scores(path, scoring.in_order(scores), cell.backbone, cell.explainer)
     return results.read_scores(path)

@@ -9,8 +9,9 @@ import yaml
 from torchvision.models import get_model_weights
 
 from benchmark.core.params import Backbone
-from methods import build_network, probe_layers, suggest_layers, wrap
+from methods import build_network, wrap
 from methods._layers import wake
+from methods._wrapping import _suggested
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -52,17 +53,10 @@ def suggest(name: str, size: int | None = None) -> Backbone:
         | {"taps": ["none"], "cam_layer": "none"}
     )
     mean, std = tuple(told.get("mean", blank.mean)), tuple(told.get("std", blank.std))
-    try:
-        probed = probe_layers(network, mean, std, size)
-    except (AssertionError, RuntimeError) as error:
-        said = " ".join(str(error).split())
-        raise ValueError(
-            f"{name!r} does not take images of {size} x {size} pixels ({said}): expected the size "
-            "that it is made for"
-        ) from error
-    found = suggest_layers(network, probed, name)
     seen: dict[str, Any] = {"mean": mean, "std": std}
-    wrap(network, name=name, size=size, trusted=found["taps"], **seen, **found)
+    found = _suggested(network, name, seen | {"size": size}, random=True)
+    wrap(network, name=name, size=size, **seen, **found)
+    found.pop("trusted")
     return blank.model_copy(update=seen | found | {"weights": published(blank, told)})
 
 

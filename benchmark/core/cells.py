@@ -16,7 +16,7 @@ from benchmark.core import results
 from benchmark.core.catalogue import Catalogue, ExplainerFacts, explainer_module, read_catalogue
 from benchmark.core.history import current_commit
 from benchmark.core.memory import digest_file, digest_rows
-from benchmark.core.params import Cell, Compositions, Params, Variant
+from benchmark.core.params import Cell, Compositions, Params, Target, Variant
 from benchmark.core.sources import digest_of, path_of, source_digest, versions_of
 from benchmark.core.store import KEYS, Key, Result, Shelf, digest_json
 from benchmark.core.timings import BENCHMARKS, SHARED
@@ -54,6 +54,14 @@ class ExplainSettings(TypedDict):
     count_nan: bool
     count_unseen: bool
     precision: Precision
+
+
+class ScoreSettings(TypedDict):
+    """How maps are scored: the seed of ties and noise, batches, which class was explained."""
+
+    seed: int
+    batch_size: int
+    target: Target
 
 
 class Project:
@@ -287,6 +295,13 @@ class Project:
             "count_unseen": True,
             "precision": cell.precision,
         }
+
+    @property
+    def score_settings(self) -> ScoreSettings:
+        """How engine.scoring.score scores the maps of any cell."""
+        params = self.params
+        size = params.evaluate.batch_size
+        return {"seed": params.seed, "batch_size": size, "target": params.target}
 
     def maps(self, cell: Cell) -> Result:
         """The maps of a cell in the mode of the parameters, and what they cost."""
