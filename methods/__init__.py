@@ -5,9 +5,11 @@ import inspect
 import pkgutil
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
+
+from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
 from methods._base import (
     FAMILIES,
@@ -160,19 +162,50 @@ def failing_in_one_line(cls: type[Explainer]) -> Iterator[None]:
         raise ValueError(f"explainer {named} failed{where}: {said}") from error
 
 
-def settings_of(cls: type[Explainer]) -> list[str]:
-    """The settings of an explainer: the keyword arguments of its constructor.
+def settings_of(cls: type[Explainer]) -> dict[str, Any]:
+    """The settings of an explainer, the keyword arguments of its constructor, and their types.
 
-    Where that hands on `**settings`, those of its bases belong to them.
+    Where that hands on `**settings`, those of its bases belong to them. Without annotation the type
+    is Any.
     """
-    known: list[str] = []
+    known: dict[str, Any] = {}
     for base in cls.__mro__:
         if "__init__" in vars(base):
+            hints = {}
+            with suppress(NameError):  # of names that somebody imports for type checkers only
+                hints = get_type_hints(vars(base)["__init__"])
             parameters = list(inspect.signature(base).parameters.values())
-            known += [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+            own = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+            known |= {name: hints.get(name, Any) for name in own if name not in known}
             if all(p.kind is not inspect.Parameter.VAR_KEYWORD for p in parameters):
                 break
     return known
+
+
+def refuse_settings(cls: type[Explainer], settings: Mapping[str, Any]) -> None:
+    """Refuse settings that an explainer does not have, or that are of another type.
+
+    Raises:
+        ValueError: names the explainer and the setting.
+    """
+    known = settings_of(cls)
+    file = cls.__module__.rpartition(".")[2]
+    name = file if cls.__module__ == f"{__name__}.{file}" else cls.__name__
+    for key, value in settings.items():
+        if key not in known:
+            raise ValueError(
+                f"unknown setting {key!r} of explainer {name!r}: expected one of "
+                f"{', '.join(known) or 'none, it has no settings'}"
+            )
+        try:
+            TypeAdapter(known[key]).validate_python(value, strict=True)
+        except PydanticSchemaGenerationError:  # a class of somebody's own
+            continue
+        except ValidationError as error:
+            expected = error.errors()[0]["msg"].removeprefix("Input should be ")
+            raise ValueError(
+                f"setting {key!r} of explainer {name!r} is {value!r}: expected {expected}"
+            ) from error
 
 
 def build(
@@ -186,8 +219,8 @@ def build(
         settings: its defaults where there are none.
 
     Raises:
-        ValueError: a setting the class does not have, a backbone family it does not support, or
-            that its constructor failed.
+        ValueError: no backbone, a setting the class does not have or of another type, a backbone
+            family it does not support, or that its constructor failed.
 
     Example:
         >>> import torch
@@ -199,16 +232,14 @@ def build(
         >>> build("rise", backbone, {"masks": 20})(images, backbone.targets(images)).shape
         torch.Size([2, 64, 64])
     """
+    if not isinstance(backbone, Backbone):
+        raise ValueError(
+            f"backbone is of type {type(backbone).__name__}: expected methods.Backbone, which "
+            "methods.wrap makes of a classifier"
+        )
     cls = load(cls) if isinstance(cls, str) else cls
     settings = settings or {}
-    name = cls.__module__.rpartition(".")[2]
-    known = settings_of(cls)
-    for key in settings:
-        if key not in known:
-            raise ValueError(
-                f"unknown setting {key!r} of explainer {name!r}: expected one of "
-                f"{', '.join(known) or 'none, it has no settings'}"
-            )
+    refuse_settings(cls, settings)
     cls.refuse_family(backbone)
     with failing_in_one_line(cls):
         built = cls(backbone, **settings)

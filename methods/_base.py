@@ -16,6 +16,7 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -23,6 +24,7 @@ from methods._inputs import (
     Choice,
     Preparation,
     check_images,
+    check_pixels,
     check_targets,
     choose_targets,
     read_photographs,
@@ -141,10 +143,11 @@ class Backbone(nn.Module):
                 f"backbone {name!r} has channels_last and prefix_tokens {prefix_tokens}: expected "
                 "one of them, layers give grids or tokens"
             )
-        if len(mean) != 3 or len(std) != 3 or not all(value > 0 for value in std):
+        refuse_normalisation(name, mean, std)
+        if preparation is not None and preparation.crop != size:
             raise ValueError(
-                f"backbone {name!r} has mean {list(mean)} and std {list(std)}: expected three "
-                "values each, one a channel, of std above 0"
+                f"backbone {name!r} has a preparation that crops {preparation.crop} pixels: "
+                f"expected its size, {size}"
             )
         self.network = network.requires_grad_(False)
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1))
@@ -183,7 +186,12 @@ class Backbone(nn.Module):
         return self.mean.device
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Logits (B, K) of pixels (B, 3, H, W) in [0, 1]."""
+        """Logits (B, K) of pixels (B, 3, H, W) in [0, 1], float32; also of pixels a bit outside.
+
+        Raises:
+            ValueError: pixels of another type, another shape or elsewhere.
+        """
+        check_pixels(pixels, self.mean)
         self._shape = (pixels.shape[2], pixels.shape[3])
         logits = self._logits(pixels)
         self.passes.forward += len(logits)
@@ -216,11 +224,11 @@ class Backbone(nn.Module):
         """The class (B,) it names for each of the pixels (B, 3, H, W) in [0, 1]."""
         return self.probabilities(pixels).argmax(dim=1)
 
-    def read(self, files: Sequence[str | Path]) -> Tensor:
+    def read(self, photographs: Sequence[str | Path | Image.Image]) -> Tensor:
         """Photographs as images of this network, on its device; see `preparation`.
 
         Args:
-            files: paths of photographs, in any format that PIL reads.
+            photographs: paths of files in any format that PIL reads, or PIL's images.
 
         Returns:
             (N, 3, size, size), float32 in [0, 1].
@@ -228,10 +236,13 @@ class Backbone(nn.Module):
         Raises:
             ValueError: one is missing, damaged, or has more than 8 bits a channel.
         """
-        return read_photographs(files, self.preparation).to(self.device)
+        return read_photographs(photographs, self.preparation).to(self.device)
 
     def targets(
-        self, images: Tensor, choice: Choice = "predicted", labels: Tensor | None = None
+        self,
+        images: Tensor,
+        choice: Choice = "predicted",
+        labels: Tensor | Sequence[int] | None = None,
     ) -> Tensor:
         """The class (B,), int64, of each image that is to be explained.
 
@@ -239,7 +250,7 @@ class Backbone(nn.Module):
             images: (B, 3, H, W), float32 in [0, 1], on the backbone's device.
             choice: `predicted`, what it names; `runner_up`, what it names second; `label`; or a
                 class by its index.
-            labels: (B,), int64, of the images; for the choice `label`.
+            labels: (B,), whole numbers, of the images; for the choice `label`.
 
         Raises:
             ValueError: images that are none, an unknown choice, a class that does not exist.
@@ -503,6 +514,29 @@ def refuse_size(name: str, size: Any) -> None:
         )
 
 
+def refuse_normalisation(name: str, mean: Any, std: Any) -> None:
+    """Refuse what cannot normalise pixels in [0, 1].
+
+    Raises:
+        ValueError: names the backbone and the values.
+    """
+    for what, given in (("mean", mean), ("std", std)):
+        try:
+            values = [float(value) for value in given]
+        except (TypeError, ValueError):
+            values = []
+        if len(values) != 3:
+            raise ValueError(
+                f"backbone {name!r} has {what} {given!r}: expected three numbers, one a channel"
+            )
+        if not all(0 <= value <= 1 for value in values) or (what == "std" and 0 in values):
+            raise ValueError(
+                f"backbone {name!r} has {what} {given!r}: expected values in "
+                f"{'(' if what == 'std' else '['}0, 1], as pixels are; divide those for pixels of "
+                "0 to 255 by 255"
+            )
+
+
 def _digest(module: nn.Module) -> str:
     state = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
@@ -572,10 +606,13 @@ class Explainer(ABC):
 
         Raises:
             ValueError: images or targets are not as they should be, see `check_images` and
-                `check_targets`; of a trained explainer, it is not trained, or never saw a class.
+                `check_targets`; of a trained explainer, it is not trained, or never saw a class;
+                `explain` gives no such tensor, see `check_layout`.
         """
         self.refuse_input(images, targets)
-        return self.explain(images, targets)
+        maps = self.explain(images, targets)
+        check_layout(maps, images)
+        return maps
 
     def refuse_input(self, images: Tensor, targets: Tensor) -> None:
         """Refuse images and targets that are not as they should be, see `__call__`."""
@@ -829,17 +866,26 @@ def check_tensor(maps: Any) -> None:
         raise ValueError("maps carry a graph: expected a tensor without, such as maps.detach()")
 
 
-def check_maps(maps: Tensor, images: Tensor) -> None:
-    """Refuse maps that break an explainer's promise.
+def check_layout(maps: Any, images: Tensor) -> None:
+    """Refuse what an explainer gave if it is no map an image, whatever values it holds.
 
     Raises:
-        ValueError: not a float32 tensor (B, h, w), without a graph, of finite values in [0, 1].
+        ValueError: not a float32 tensor (B, h, w) without a graph.
     """
     check_tensor(maps)
     if maps.ndim != 3 or len(maps) != len(images):
         raise ValueError(
             f"maps have shape {tuple(maps.shape)}: expected ({len(images)}, h, w), one an image"
         )
+
+
+def check_maps(maps: Tensor, images: Tensor) -> None:
+    """Refuse maps that break an explainer's promise.
+
+    Raises:
+        ValueError: not a float32 tensor (B, h, w), without a graph, of finite values in [0, 1].
+    """
+    check_layout(maps, images)
     if not bool(maps.isfinite().all()):
         bad = int((~maps.isfinite()).sum())
         raise ValueError(f"maps hold {bad} values that are NaN or infinite: expected finite values")

@@ -1,17 +1,20 @@
 """What explainers are given: pixels of photographs, and the classes to explain."""
 
+import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, SupportsIndex, get_args
 
+import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
-Choice = Literal["predicted", "label", "runner_up"] | int
+Choice = Literal["predicted", "label", "runner_up"] | SupportsIndex
 """Which class of an image is explained: what the network names, the image's label, what the network
 names second, or a class by its index."""
 
@@ -56,6 +59,15 @@ class Preparation:
                 f"{', '.join(get_args(Interpolation))}"
             )
 
+    def scaled(self, crop: int) -> "Preparation":
+        """The same for images of another size, in pixels."""
+        if isinstance(self.resize, int):
+            resize: int | tuple[int, int] = round(self.resize * crop / self.crop)
+        else:
+            height, width = self.resize
+            resize = (round(height * crop / self.crop), round(width * crop / self.crop))
+        return replace(self, resize=resize, crop=crop)
+
     def __call__(self, image: Image.Image) -> Tensor:
         """The pixels (3, crop, crop), uint8, of an RGB image."""
         size = [self.resize] if isinstance(self.resize, int) else list(self.resize)
@@ -66,18 +78,26 @@ class Preparation:
         return pixels
 
 
-def read_photographs(files: Sequence[str | Path], prepare: Preparation) -> Tensor:
+def read_photographs(
+    photographs: Sequence[str | Path | Image.Image], prepare: Preparation
+) -> Tensor:
     """Photographs, turned as their EXIF entry says: float32 (N, 3, crop, crop) in [0, 1].
 
     Raises:
-        ValueError: no file, or one that is missing, damaged or of more than 8 bits a channel.
+        ValueError: none, or one that is missing, damaged or of more than 8 bits a channel.
     """
-    if isinstance(files, str | Path) or not files:
-        raise ValueError(f"files are {files!r}: expected a list of at least one path")
-    return torch.stack([prepare(open_photograph(Path(file))) for file in files]).float() / 255
+    if isinstance(photographs, str | Path | Image.Image) or not photographs:
+        raise ValueError(
+            f"photographs are {photographs!r}: expected a list of at least one path or PIL image"
+        )
+    opened = [
+        in_colours(own, "that is given") if isinstance(own, Image.Image) else open_photograph(own)
+        for own in photographs
+    ]
+    return torch.stack([prepare(photograph) for photograph in opened]).float() / 255
 
 
-def open_photograph(path: Path) -> Image.Image:
+def open_photograph(path: str | Path) -> Image.Image:
     """A photograph in RGB, turned as its EXIF entry says.
 
     Raises:
@@ -85,22 +105,31 @@ def open_photograph(path: Path) -> Image.Image:
     """
     try:
         with Image.open(path) as image:
-            deep = image.mode.startswith(("I", "F"))
-            turned = ImageOps.exif_transpose(image).convert("RGB")
+            return in_colours(image, str(path))
     except (OSError, Image.DecompressionBombError) as error:
         raise ValueError(f"cannot read the photograph {path}: {error}") from error
-    if deep:  # which PIL would cut off at 255
-        raise ValueError(f"the photograph {path} has more than 8 bits a channel: expected 8")
-    return turned
 
 
-def choose_targets(probabilities: Tensor, choice: Choice, labels: Tensor | None = None) -> Tensor:
+def in_colours(image: Image.Image, name: str) -> Image.Image:
+    """An image in RGB, turned as its EXIF entry says.
+
+    Raises:
+        ValueError: it has more than 8 bits a channel, which PIL would cut off at 255.
+    """
+    if image.mode.startswith(("I", "F")):
+        raise ValueError(f"the photograph {name} has more than 8 bits a channel: expected 8")
+    return ImageOps.exif_transpose(image).convert("RGB")
+
+
+def choose_targets(
+    probabilities: Tensor, choice: Choice, labels: Tensor | Sequence[int] | None = None
+) -> Tensor:
     """The explained class (B,), int64, of each image.
 
     Args:
         probabilities: (B, K), or logits.
         choice: see `Choice`.
-        labels: (B,), int64, of the images; for the choice `label`.
+        labels: (B,), whole numbers, of the images; for the choice `label`.
 
     Raises:
         ValueError: an unknown choice, a class that does not exist, labels that are missing.
@@ -110,26 +139,48 @@ def choose_targets(probabilities: Tensor, choice: Choice, labels: Tensor | None 
         tensor([2])
     """
     count, classes = probabilities.shape
-    if choice == "label":
-        if labels is None or len(labels) != count:
-            given = "none" if labels is None else len(labels)
-            raise ValueError(
-                f"target is 'label' with {given} labels: expected {count}, one an image"
-            )
-        chosen = labels.to(probabilities.device)
-    elif isinstance(choice, int) and not isinstance(choice, bool):
-        chosen = torch.full((count,), choice, device=probabilities.device)
-    elif choice == "predicted":
+    if isinstance(choice, str) and choice == "label":
+        chosen = _labels(labels, count).to(probabilities.device)
+    elif isinstance(choice, str) and choice == "predicted":
         chosen = probabilities.argmax(dim=1)
-    elif choice == "runner_up":
+    elif isinstance(choice, str) and choice == "runner_up":
         first = probabilities.argmax(dim=1, keepdim=True)
         chosen = probabilities.scatter(1, first, -torch.inf).argmax(dim=1)
     else:
-        raise ValueError(
-            f"target is {choice!r}: expected predicted, label, runner_up, or the index of a class"
-        )
+        chosen = torch.full((count,), _index(choice), device=probabilities.device)
     refuse_classes(chosen, classes)
     return chosen
+
+
+def _labels(labels: Any, count: int) -> Tensor:
+    """Labels (B,), int64, of so many images.
+
+    Raises:
+        ValueError: there are none, or others.
+    """
+    found = None if labels is None else torch.as_tensor(labels)
+    if found is None or found.shape != (count,):
+        given = "without labels" if found is None else f"with labels {tuple(found.shape)}"
+        raise ValueError(f"target is 'label' {given}: expected ({count},), one an image")
+    if found.is_floating_point() or found.dtype == torch.bool:
+        raise ValueError(f"labels are {found.dtype}: expected whole numbers, such as torch.int64")
+    return found.long()
+
+
+def _index(choice: Any) -> int:
+    """The index of a class that is chosen by it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    with suppress(TypeError):
+        if not isinstance(choice, bool):  # which Python counts among the whole numbers
+            return operator.index(choice)
+    several = isinstance(choice, Sequence | Tensor | np.ndarray) and not isinstance(choice, str)
+    hint = "; an explainer takes a tensor of classes as it is" if several else ""
+    raise ValueError(
+        f"target is {choice!r}: expected predicted, label, runner_up, or the index of a class{hint}"
+    )
 
 
 def refuse_classes(targets: Tensor, classes: int) -> None:
@@ -145,6 +196,26 @@ def refuse_classes(targets: Tensor, classes: int) -> None:
         )
 
 
+def check_pixels(pixels: Any, like: Tensor) -> None:
+    """Refuse what is no batch of pixels, whatever their values.
+
+    Raises:
+        ValueError: no tensor (B, 3, H, W) of the type and on the device of `like`.
+    """
+    if not isinstance(pixels, Tensor) or pixels.dtype != like.dtype:
+        given = pixels.dtype if isinstance(pixels, Tensor) else f"of type {type(pixels).__name__}"
+        raise ValueError(
+            f"images are {given}: expected a tensor of {like.dtype} in [0, 1], see Backbone.read"
+        )
+    if pixels.ndim != 4 or pixels.shape[1] != 3 or not pixels.numel():
+        hint = "; images[None] is a batch of one" if pixels.ndim == 3 else ""
+        raise ValueError(f"images have shape {tuple(pixels.shape)}: expected (B, 3, H, W){hint}")
+    if pixels.device != like.device:
+        raise ValueError(
+            f"images are on {pixels.device}: expected {like.device}, as the backbone is"
+        )
+
+
 def check_images(images: Any, like: Tensor) -> None:
     """Refuse what is no batch of pixels.
 
@@ -152,17 +223,7 @@ def check_images(images: Any, like: Tensor) -> None:
         ValueError: no tensor (B, 3, H, W) of finite values in [0, 1], of the type and on the device
             of `like`.
     """
-    device = like.device
-    if not isinstance(images, Tensor) or images.dtype != like.dtype:
-        given = images.dtype if isinstance(images, Tensor) else f"of type {type(images).__name__}"
-        raise ValueError(
-            f"images are {given}: expected a tensor of {like.dtype} in [0, 1], see Backbone.read"
-        )
-    if images.ndim != 4 or images.shape[1] != 3 or not images.numel():
-        hint = "; images[None] is a batch of one" if images.ndim == 3 else ""
-        raise ValueError(f"images have shape {tuple(images.shape)}: expected (B, 3, H, W){hint}")
-    if images.device != device:
-        raise ValueError(f"images are on {images.device}: expected {device}, as the backbone is")
+    check_pixels(images, like)
     low, high = (float(end) for end in images.detach().aminmax())
     if not (low >= 0 and high <= 1):
         hint = "are they already normalised? the backbone does so itself"

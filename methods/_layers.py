@@ -134,13 +134,19 @@ def ends_of_stages(
 def ends_of_blocks(network: nn.Module, readable: dict[str, Meaning]) -> tuple[str, ...]:
     """The first norm, or else the end, of each of the last blocks.
 
-    Blocks are the most modules of one class that stand side by side.
+    Blocks are the most modules of one class that stand side by side, of those with parts if any
+    do: the projections of one block stand side by side too. Of as many the outermost.
     """
     groups: dict[tuple[str, type], list[str]] = {}
     for name in readable:
         key = name.rpartition(".")[0], type(network.get_submodule(name))
         groups.setdefault(key, []).append(name)
-    blocks = max(groups.values(), key=len)[-TAPS:]
+
+    def likeness(names: list[str]) -> tuple[bool, int, int]:
+        parts = next(network.get_submodule(names[0]).children(), None)
+        return parts is not None and len(names) > 1, len(names), -names[0].count(".")
+
+    blocks = max(groups.values(), key=likeness)[-TAPS:]
     norms = [first_norm(network, block, readable) for block in blocks]
     return tuple(norm or block for norm, block in zip(norms, blocks, strict=True))
 

@@ -214,3 +214,26 @@ def _timm_name(key: str) -> str:
     stage, index = LITE0_BLOCKS[int(number)]
     names = BLOCK_NAMES if int(number) else FIRST_BLOCK_NAMES
     return f"blocks.{stage}.{index}.{names[module]}.{tensor}"
+
+
+class NoLogitsError(ValueError):
+    """A network of transformers that is no classifier."""
+
+
+class Logits(nn.Module):
+    """The logits alone of an image classifier of transformers, which gives them among others."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """Logits (B, K) of normalised images (B, 3, H, W)."""
+        output = self.model(pixel_values=pixel_values)
+        logits: Tensor | None = getattr(output, "logits", None)
+        if logits is None:
+            raise NoLogitsError(
+                f"{type(self.model).__name__} gives {type(output).__name__}, without logits: "
+                "expected an image classifier, such as a ...ForImageClassification"
+            )
+        return logits

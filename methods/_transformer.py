@@ -16,6 +16,7 @@ from torchvision.models import VisionTransformer as TorchvisionTransformer
 from torchvision.models.vision_transformer import EncoderBlock as TorchvisionBlock
 
 from methods._base import Backbone, normalise
+from methods._networks import Logits
 
 Change = Callable[[int, Tensor], Tensor]
 """The attention (B, heads, N, N) to use instead of that of the block of this index."""
@@ -91,8 +92,9 @@ def blocks(backbone: Backbone) -> list[Block]:
     elif type(network) is TorchvisionTransformer:
         layers, kind, parts = network.encoder.layers, TorchvisionBlock, TORCHVISION
     else:
+        made = network.model if isinstance(network, Logits) else network
         raise ValueError(
-            f"backbone {backbone.name!r} is of class {type(network).__name__}: expected the "
+            f"backbone {backbone.name!r} is of class {type(made).__name__}: expected the "
             "VisionTransformer of timm or of torchvision"
         )
     head(backbone)

@@ -2,22 +2,20 @@
 
 import copy
 import inspect
-import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, TypeGuard
 
 import torch
-import torchvision.models
-from PIL import Image
-from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from methods._base import Backbone, refuse_size
+from methods._base import Backbone, refuse_normalisation, refuse_size
 from methods._inputs import Preparation
+from methods._known import known_by_name, known_of, known_of_processor, published
 from methods._layers import following, suggest_layers
-from methods._networks import build_network
+from methods._networks import Logits, NoLogitsError, build_network
 from methods._probe import Meaning, Probed, blank, hooked, probe_layers
 
 NETWORK = ("source", "model", "load", "arguments", "weights", "weights_key")
@@ -29,7 +27,7 @@ SUMS_TO_ONE = 1e-4
 PACKAGED = {"efficientnet_lite0": "tf_efficientnet_lite0"}
 """Names of networks whose weights are in a package, and what timm calls them."""
 
-PACKAGED_LAYERS = {
+PACKAGED_LAYERS: dict[str, dict[str, Any]] = {
     "efficientnet_lite0": {"taps": ["blocks.2", "blocks.4", "blocks.6"], "cam_layer": "bn2"}
 }
 """Their layers, those that the trained explainers of the embedded sample read."""
@@ -50,7 +48,7 @@ def wrap(
     trusted: Sequence[str] = (),
     preparation: Preparation | None = None,
     processor: Any = None,
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = None,
 ) -> Backbone:
     """A classifier as a frozen backbone, in eval mode.
 
@@ -69,18 +67,19 @@ def wrap(
         std: likewise.
         size: side of its square images, in pixels.
         taps: see Backbone. Without, the network is probed for layers, see `suggest_layers`.
-        cam_layer: see Backbone; without, the deepest of those.
+        cam_layer: see Backbone; without, the last of the taps.
         prefix_tokens: see Backbone, as are the next two.
         channels_last: of no meaning where the network is probed.
         trusted: of random weights all layers that are suggested.
         preparation: see Backbone.
         processor: an image processor of transformers: mean, std, size, crop and interpolation.
-        device: where it computes.
+        device: where it computes; None for where the network is. What is named computes float32
+            exactly on GPUs, see `compute_exactly`.
 
     Raises:
         ValueError: an unknown name, weights that cannot be had or do not fit, a network that does
-            not take such images or gives no class scores, mean, std or size that nobody says, no
-            layer that explainers can read.
+            not take such images or gives no class scores, mean, std or size that are not known, no
+            layer that explainers can read, a device that is not there.
 
     Example:
         >>> head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)
@@ -91,57 +90,88 @@ def wrap(
     """
     if isinstance(network, str):
         made = _named(network, weights)
+        known = known_by_name(network, weights) | known_of(made)
         name = name or network.rpartition(":")[2]
-        told = _told_by_name(network, weights) | _told_by(made)
+        packaged = {} if weights == "none" else PACKAGED_LAYERS.get(network, {})
     else:
-        if weights is not None:
-            raise ValueError(
-                f"weights is {weights!r} beside a network that is given: expected none, it has its "
-                "own"
-            )
-        made, told = network, _told_by(network)
-        if "pixel_values" in inspect.signature(network.forward).parameters:
-            made = Logits(network)
-    name = name or type(network).__name__
+        made, known = _given(network, weights)
+        packaged = {}
+        name = name or type(network).__name__
     if processor is not None:
-        told |= _told_by_processor(processor)
+        known |= known_of_processor(processor)
     given = {"mean": mean, "std": std, "size": size, "preparation": preparation}
-    told |= {key: value for key, value in given.items() if value is not None}
-    if missing := [key for key in ("mean", "std", "size") if told.get(key) is None]:
-        raise ValueError(
-            f"nobody says {', '.join(missing)} of {name!r}: expected what it was trained with, as "
-            "arguments, or its `processor`"
-        )
-    refuse_size(name, told["size"])
-    if size is not None and preparation is None:
-        told["preparation"] = None  # what is told is for another size
+    known = _joined(name, known, given)
     seen: dict[str, Any] = {
         "prefix_tokens": prefix_tokens,
         "channels_last": channels_last,
         "trusted": trusted,
     }
-    if taps is None:
-        packaged = PACKAGED_LAYERS.get(str(network))
-        seen |= packaged or _suggested(made.eval(), name, told, random=weights == "none")
-    elif cam_layer is None:
-        raise ValueError(f"taps of {name!r} are {taps!r}, without cam_layer: expected both")
-    seen |= {key: own for key, own in (("taps", taps), ("cam_layer", cam_layer)) if own is not None}
-    classes = _class_count(made.eval(), name, told["size"], {*seen["taps"], seen["cam_layer"]})
-    backbone = Backbone(made, name=name, classes=classes, **told, **seen)
-    return _accelerate(backbone, device) if isinstance(network, str) else backbone.to(device)
+    home = next((own.device for own in made.parameters()), torch.device("cpu"))
+    where = _existing(home if device is None else device)
+    try:
+        made.eval().cpu()  # where images of the probe are
+        if taps is None:
+            seen |= packaged or suggested(made, name, known, random=weights == "none")
+        else:
+            seen |= {"taps": taps, "cam_layer": "".join(taps[-1:])}
+        if cam_layer is not None:
+            seen["cam_layer"] = cam_layer
+        classes = _class_count(made, name, known["size"], {*seen["taps"], seen["cam_layer"]})
+        backbone = Backbone(made, name=name, classes=classes, **known, **seen)
+    finally:
+        made.to(home)
+    return _accelerate(backbone, where) if isinstance(network, str) else backbone.to(where)
 
 
-class Logits(nn.Module):
-    """The logits alone of an image classifier of transformers, which gives them among others."""
+def _given(network: nn.Module, weights: str | None) -> tuple[nn.Module, dict[str, Any]]:
+    """A network that is given, and what it says of its images."""
+    if not isinstance(network, nn.Module):
+        a_class = isinstance(network, type)
+        what = f"the class {network.__name__}" if a_class else f"of type {type(network).__name__}"
+        raise ValueError(f"network is {what}: expected an nn.Module or a name")
+    if weights is not None:
+        raise ValueError(
+            f"weights is {weights!r} beside a network that is given: expected none, it has its own"
+        )
+    hugging_face = "pixel_values" in inspect.signature(network.forward).parameters
+    return Logits(network) if hugging_face else network, known_of(network)
 
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
 
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        """Logits (B, K) of normalised images (B, 3, H, W)."""
-        logits: Tensor = self.model(pixel_values=pixel_values).logits
-        return logits
+def _joined(name: str, known: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of a network's images, with what is given in its place.
+
+    Raises:
+        ValueError: mean, std or size is neither, or is none.
+    """
+    joined = {**known, **{key: value for key, value in given.items() if value is not None}}
+    if missing := [key for key in ("mean", "std", "size") if joined.get(key) is None]:
+        verb = "is" if len(missing) == 1 else "are"
+        raise ValueError(
+            f"{', '.join(missing)} of {name!r} {verb} not known: expected what it was trained "
+            "with, as arguments, or its `processor`"
+        )
+    refuse_size(name, joined["size"])
+    refuse_normalisation(name, joined["mean"], joined["std"])
+    prepared = joined.get("preparation")
+    if given["preparation"] is None and prepared is not None:
+        joined["preparation"] = prepared.scaled(joined["size"])
+    return joined
+
+
+def _existing(device: str | torch.device) -> torch.device:
+    """A device that is there.
+
+    Raises:
+        ValueError: torch finds none of that name.
+    """
+    try:
+        return torch.empty(0, device=device).device
+    except (AssertionError, RuntimeError) as error:
+        raise ValueError(
+            f"device is {str(device)!r}, which torch does not find: expected cpu"
+            f"{', cuda' if torch.cuda.is_available() else ''}"
+            f"{', mps' if torch.backends.mps.is_available() else ''}"
+        ) from error
 
 
 def _named(given: str, weights: str | None) -> nn.Module:
@@ -159,99 +189,42 @@ def _named(given: str, weights: str | None) -> nn.Module:
         return build_network(model, source=source, model=model, weights=own)
 
 
-def _told_by_name(given: str, weights: str | None) -> dict[str, Any]:
-    """What torchvision says of the images of a network that it publishes."""
-    library, _, model = given.rpartition(":")
-    if library != "torchvision":
-        return {}
-    known = {own.name: own for own in torchvision.models.get_model_weights(model)}
-    chosen = known.get(weights or published(model)) or next(iter(known.values()))
-    made = chosen.transforms()
-    (size,), (resize,) = made.crop_size, made.resize_size
-    prepared = Preparation(resize, size, made.interpolation.value)
-    return {"mean": made.mean, "std": made.std, "size": size, "preparation": prepared}
-
-
-def _told_by(network: nn.Module) -> dict[str, Any]:
-    """What a network of timm says of its images."""
-    if not getattr(network, "pretrained_cfg", None):
-        return {}
-    told: dict[str, Any] = resolve_model_data_config(network)  # type: ignore[no-untyped-call]
-    size = int(told["input_size"][1])
-    scaled = math.floor(size / told["crop_pct"])
-    resize = (scaled, scaled) if told["crop_mode"] == "squash" else scaled
-    prepared = Preparation(resize, size, told["interpolation"])
-    return {"mean": told["mean"], "std": told["std"], "size": size, "preparation": prepared}
-
-
-def _told_by_processor(processor: Any) -> dict[str, Any]:
-    """What an image processor of transformers says of images.
-
-    Raises:
-        ValueError: images that are not square, or not scaled to [0, 1] before they are normalised.
-    """
-    factor = getattr(processor, "rescale_factor", None)
-    scaled = factor if getattr(processor, "do_rescale", True) else None
-    if scaled is None or abs(255 * scaled - 1) > 1e-6:
-        raise ValueError(
-            f"the processor {type(processor).__name__} rescales by {factor}: expected 1/255, the "
-            "pixels of a backbone are in [0, 1]"
-        )
-    size = dict(processor.size)
-    crop = dict(processor.crop_size) if getattr(processor, "do_center_crop", False) else {}
-    sides = crop or size
-    edge = sides.get("shortest_edge")
-    side = sides["height"] if edge is None else edge
-    if edge is None and sides["height"] != sides["width"]:
-        raise ValueError(f"the processor makes images of {sides}: expected square ones")
-    resize: int | tuple[int, int] = size.get("shortest_edge") or (size["height"], size["width"])
-    share = getattr(processor, "crop_pct", None)
-    if share is not None and edge is not None:  # as ConvNeXt's, which squashes large images
-        resize = int(edge / share) if edge < 384 else (edge, edge)
-    interpolation = Image.Resampling(int(processor.resample)).name.lower()
-    normalises = getattr(processor, "do_normalize", True)
-    return {
-        "mean": list(processor.image_mean) if normalises else [0.0] * 3,
-        "std": list(processor.image_std) if normalises else [1.0] * 3,
-        "size": side,
-        "preparation": Preparation(resize, side, interpolation),
-    }
-
-
-def published(model: str) -> str:
-    """The name of the first weights that torchvision publishes of a network.
-
-    Raises:
-        ValueError: there is no such network, or none are published.
-    """
-    known = model in torchvision.models.list_models()
-    names = [w.name for w in torchvision.models.get_model_weights(model)] if known else []
-    if not names:
-        what = "publishes no weights of" if known else "has no model"
-        raise ValueError(
-            f"torchvision {what} {model!r}: expected one of torchvision.models.list_models(), or "
-            "weights='none'"
-        )
-    return str(names[0])
-
-
-def _suggested(
-    network: nn.Module, name: str, told: Mapping[str, Any], *, random: bool
+def suggested(
+    network: nn.Module, name: str, known: Mapping[str, Any], *, random: bool
 ) -> dict[str, Any]:
-    """Layers of a network, as arguments of Backbone; those of random weights are trusted."""
-    size = told["size"]
-    try:
-        probed = probe_layers(network, told["mean"], told["std"], size)
-    except (AssertionError, RuntimeError) as error:
-        said = " ".join(str(error).split())
-        raise ValueError(
-            f"{name!r} does not take images of {size} x {size} pixels ({said}): expected the size "
-            "that it is made for"
-        ) from error
+    """Layers of a network, as arguments of Backbone; those of random weights are trusted.
+
+    Args:
+        network: in eval mode, on the CPU.
+        name: for messages.
+        known: mean, std and size, see `wrap`.
+        random: whether its weights are.
+    """
+    with _taking_images(name, known["size"]):
+        probed = probe_layers(network, known["mean"], known["std"], known["size"])
     if random:
         found = suggest_layers(network, probed, name)
         return found | {"trusted": found["taps"]}
     return suggest_layers(network, following(probed) or probed, name)
+
+
+@contextmanager
+def _taking_images(name: str, size: int) -> Iterator[None]:
+    """Within the block what somebody's network raises becomes one line.
+
+    Raises:
+        ValueError: instead.
+    """
+    try:
+        yield
+    except (NoLogitsError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ValueError(
+            f"backbone {name!r} does not take images of {size} x {size} pixels ({said}): expected "
+            f"a network of float32 images (B, 3, {size}, {size}), of the size that it is made for"
+        ) from error
 
 
 def build_backbone(
@@ -278,7 +251,6 @@ def build_backbone(
     Raises:
         ValueError: an unknown network, weights that do not fit, a layer that does not exist.
     """
-    compute_exactly()
     own = {key: value for key, value in spec.items() if key in NETWORK}
     seen = {key: value for key, value in spec.items() if key not in NETWORK}
     with torch.random.fork_rng():
@@ -293,6 +265,7 @@ def build_backbone(
 
 def _accelerate(backbone: Backbone, device: str | torch.device) -> Backbone:
     """The backbone on its device, as fast as it goes exactly."""
+    compute_exactly()
     backbone.network = fold_batch_norms(backbone.network, backbone.size)
     return backbone.to(device).to(memory_format=torch.channels_last)
 
@@ -324,15 +297,8 @@ def _class_count(network: nn.Module, name: str, size: int, layers: Collection[st
         if layer in layers:
             outputs[layer] = output
 
-    try:
-        with torch.no_grad(), hooked(network, keep):
-            logits = network(blank((size, size)))
-    except Exception as error:  # of somebody's network
-        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise ValueError(
-            f"backbone {name!r} does not take images of {size} x {size} pixels ({said}): expected "
-            "weights of float32, and the size that it is made for"
-        ) from error
+    with _taking_images(name, size), torch.no_grad(), hooked(network, keep):
+        logits = network(blank((size, size)))
     if why := _why_no_logits(logits) or _why_features(network, logits, outputs):
         raise ValueError(f"backbone {name!r} gives {why}")
     return int(logits.shape[1])

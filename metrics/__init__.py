@@ -4,9 +4,10 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_type_hints
 
 import pandas as pd
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from metrics._base import Measure, Metric, Perturbation, Reading, Values
@@ -60,16 +61,23 @@ def build(name: str, settings: Mapping[str, Any]) -> Metric:
     """The metric `name` with `settings`, the arguments of its constructor.
 
     Raises:
-        ValueError: no such metric, or a setting it does not have.
+        ValueError: no such metric, or a setting it does not have or of another type.
     """
     cls = load(name)
-    known = list(inspect.signature(cls).parameters)
-    for key in settings:
+    known = {key: own for key, own in get_type_hints(cls.__init__).items() if key != "return"}
+    for key, value in settings.items():
         if key not in known:
             raise ValueError(
                 f"unknown setting {key!r} of metric {name!r}: expected one of "
                 f"{', '.join(known) or 'none, it has no settings'}"
             )
+        try:
+            TypeAdapter(known[key]).validate_python(value, strict=True)
+        except ValidationError as error:
+            expected = error.errors()[0]["msg"].removeprefix("Input should be ")
+            raise ValueError(
+                f"setting {key!r} of metric {name!r} is {value!r}: expected {expected}"
+            ) from error
     return cls(**settings)
 
 
@@ -102,7 +110,8 @@ def score(
         names: of metrics, see `names`.
         settings: of metrics, by their names: the arguments of their constructors.
         objects: (B, H, W), bool, where the object of each image is; localisation needs them.
-        seeds: of ties and noise, one an image; from its pixels if None.
+        seeds: of ties and noise, one an image; from its pixels if None. The pipeline's are of an
+            image's number, so that its scores differ within the noise of ROAD.
         mode: `corrected`, or `reference` for the arithmetic of the T-TAME authors' code.
         batch_size: images through the network at a time.
 
@@ -133,7 +142,9 @@ def score(
         raise ValueError(f"names is {names!r}: expected a list of at least one metric")
     for name in own:
         if name not in names:
-            raise ValueError(f"settings of {name!r}: expected of one of {', '.join(names)}")
+            raise ValueError(
+                f"settings of {name!r}, which is not scored: expected of {', '.join(names)}"
+            )
     return score_maps(
         [build(name, own.get(name, {})) for name in names],
         maps,

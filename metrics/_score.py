@@ -33,12 +33,14 @@ def score_maps(
 ) -> pd.DataFrame:
     """See metrics.score; of metrics that are built."""
     _refuse_bad_input(maps, images, targets, mode)
-    seen = MODES[mode](maps, images.shape[2:], seeds_of(images) if seeds is None else seeds)
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}: expected at least 1")
+    seen = MODES[mode](maps.float(), images.shape[2:], seeds_of(images) if seeds is None else seeds)
     blank = torch.zeros_like(images[:, 0], dtype=torch.bool)
     with torch.no_grad():
         answers = answers_of(probabilities, _versions(suite, images, seen), batch_size)
         before = next(answers)
-        _refuse_no_probabilities(before)
+        _refuse_no_probabilities(before, targets)
         found = read_values(
             suite, seen, before, targets, blank if objects is None else objects, answers
         )
@@ -86,9 +88,11 @@ def read_values(
     agreeing = {m.name for metric in suite for m in metric.measures if m.agreement}
     named = before.argmax(dim=1) == targets
     return [
-        Values(v.measure, v.level, v.per_image.where(named, torch.nan))
-        if v.measure in agreeing
-        else v
+        Values(
+            v.measure,
+            v.level,
+            maps.settle(v.per_image).where(named | (v.measure not in agreeing), torch.nan),
+        )
         for v in found
     ]
 
@@ -164,7 +168,8 @@ def _refuse_bad_input(maps: Any, images: Any, targets: Any, mode: str) -> None:
     for name, given in (("maps", maps), ("images", images), ("targets", targets)):
         if not isinstance(given, Tensor):
             raise ValueError(f"{name} are of type {type(given).__name__}: expected a tensor")
-    if images.dtype != torch.float32 or images.ndim != 4 or images.shape[1] != 3:
+    good = images.dtype == torch.float32 and images.ndim == 4 and images.shape[1] == 3
+    if not good or not images.numel():
         raise ValueError(
             f"images are {images.dtype} of shape {tuple(images.shape)}: expected torch.float32 of "
             "(B, 3, H, W)"
@@ -186,14 +191,20 @@ def _refuse_bad_input(maps: Any, images: Any, targets: Any, mode: str) -> None:
         )
 
 
-def _refuse_no_probabilities(before: Tensor) -> None:
-    """Refuse answers that are no probabilities, such as logits.
+def _refuse_no_probabilities(before: Tensor, targets: Tensor) -> None:
+    """Refuse answers that are no probabilities, such as logits, and targets without one.
 
     Raises:
-        ValueError: their sum is not 1.
+        ValueError: their sum is not 1, or a class is none of theirs.
     """
+    outside = (targets < 0) | (targets >= before.shape[1])
+    if bool(outside.any()):
+        raise ValueError(
+            f"class {int(targets[outside][0])} is among the targets: expected 0 to "
+            f"{before.shape[1] - 1}"
+        )
     sums = before.sum(dim=1)
-    if bool((before < 0).any()) or bool(((sums - 1).abs() > SUMS_TO_ONE).any()):
+    if bool((before < 0).any()) or not bool(((sums - 1).abs() <= SUMS_TO_ONE).all()):
         raise ValueError(
             f"`probabilities` gives values that sum to {float(sums[0]):.3g}: expected 1 an image, "
             "a softmax such as Backbone.probabilities"

@@ -11,7 +11,7 @@ from torchvision.models import get_model_weights
 from benchmark.core.params import Backbone
 from methods import build_network, wrap
 from methods._layers import wake
-from methods._wrapping import _suggested
+from methods._wrapping import suggested
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -54,7 +54,7 @@ def suggest(name: str, size: int | None = None) -> Backbone:
     )
     mean, std = tuple(told.get("mean", blank.mean)), tuple(told.get("std", blank.std))
     seen: dict[str, Any] = {"mean": mean, "std": std}
-    found = _suggested(network, name, seen | {"size": size}, random=True)
+    found = suggested(network, name, seen | {"size": size}, random=True)
     wrap(network, name=name, size=size, **seen, **found)
     found.pop("trusted")
     return blank.model_copy(update=seen | found | {"weights": published(blank, told)})

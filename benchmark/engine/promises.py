@@ -41,7 +41,7 @@ class Case:
 
     def maps(self) -> Tensor:
         """The maps of a new instance."""
-        return self.build()(self.pixels, self.targets)
+        return self.build().explain(self.pixels, self.targets)
 
     @cached_property
     def first(self) -> Tensor:
@@ -53,7 +53,7 @@ class Case:
         """These maps, what the instance did not give back, and whether it left the images alone."""
         explainer, given = self.build(), self.pixels.clone()
         before = snapshot(self.backbone)
-        maps = explainer(self.pixels, self.targets)
+        maps = explainer.explain(self.pixels, self.targets)
         untouched = torch.equal(self.pixels, given) and not self.pixels.requires_grad
         return maps, differences(before, snapshot(self.backbone)), untouched
 
@@ -97,7 +97,7 @@ def same_again(case: Case) -> None:
         torch.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002
         random.seed(seed)
-        maps.append(explainer(case.pixels, case.targets))
+        maps.append(explainer.explain(case.pixels, case.targets))
     promise(torch.equal(*maps), case, "seeded: the same call gives the same maps again")
 
 
@@ -111,8 +111,10 @@ def alone_as_in_a_batch(case: Case) -> None:
     explainer, count = case.build(), len(case.pixels)
     together = case.first
     order = torch.arange(count).flip(0)
-    alone = [explainer(case.pixels[i : i + 1], case.targets[i : i + 1]) for i in range(count)]
-    backwards = explainer(case.pixels[order], case.targets[order])[order]
+    alone = [
+        explainer.explain(case.pixels[i : i + 1], case.targets[i : i + 1]) for i in range(count)
+    ]
+    backwards = explainer.explain(case.pixels[order], case.targets[order])[order]
     for other, what in ((torch.cat(alone), "alone"), (backwards, "in another order")):
         worst = float((together - other).abs().max())
         promise(worst <= 1e-4, case, f"batch-independent: {what}, maps differ by {worst:.2g}")
@@ -148,7 +150,7 @@ def state_goes_back_after_an_exception(case: Case) -> None:
     try:
         before = snapshot(case.backbone)
         with suppress(BrokenError):
-            explainer(case.pixels, case.targets)
+            explainer.explain(case.pixels, case.targets)
         changed = differences(before, snapshot(case.backbone))
     finally:
         handle.remove()
@@ -162,7 +164,7 @@ def cost_is_as_said(case: Case) -> None:
         return  # it depends on the settings, see each explainer's own test
     explainer = case.build()
     case.backbone.passes = Passes()
-    explainer(case.pixels, case.targets)
+    explainer.explain(case.pixels, case.targets)
     expected = [int(count or 0) * len(case.pixels) for count in said.groups()]
     found = [case.backbone.passes.forward, case.backbone.passes.backward]
     promise(found == expected, case, f"cost {case.cls.cost}: {found} images, expected {expected}")
@@ -178,7 +180,7 @@ def what_is_not_finite_is_not_hidden(case: Case) -> None:
         next(broken.network.parameters()).fill_(float("nan"))
     explainer = case.build_on(broken)
     try:
-        check_maps(explainer(case.pixels, case.targets), case.pixels)
+        check_maps(explainer.explain(case.pixels, case.targets), case.pixels)
     except ValueError:
         return
     promise(False, case, "a network that gives NaN gives no finite maps")
@@ -188,7 +190,7 @@ def half_precision_gives_maps(case: Case) -> None:
     """Within autocast the maps are maps."""
     explainer = case.build()
     with torch.autocast("cpu", torch.bfloat16):
-        maps = explainer(case.pixels, case.targets)
+        maps = explainer.explain(case.pixels, case.targets)
     try:
         check_maps(maps, case.pixels)
     except ValueError as error:
@@ -202,7 +204,7 @@ def images_need_not_be_square(case: Case) -> None:
         case.backbone.predict(wide)
     except (ValueError, RuntimeError):
         return  # the network takes images of one size
-    maps = case.build()(wide, case.targets)
+    maps = case.build().explain(wide, case.targets)
     try:
         check_maps(maps, wide)
     except ValueError as error:

@@ -234,7 +234,7 @@ def score_blocks(
                 own = slice(len(maps))
                 batch = maps, before[own], targets[own], objects[own], answers
                 values = without_agreement(metrics.read_values(view.suite, *batch), target)
-                rows = as_rows(split.ids[block][own], values, maps)
+                rows = as_rows(split.ids[block][own], values)
             found |= as_columns(rows, number)
         yield found
 
@@ -253,12 +253,12 @@ def without_agreement(found: list[Values], target: Choice) -> list[Values]:
     return [v for v in found if target == "predicted" or not known[v.measure].agreement]
 
 
-def as_rows(images: list[str], found: list[Values], maps: Maps) -> list[Row]:
+def as_rows(images: list[str], found: list[Values]) -> list[Row]:
     """Values of images as rows."""
     return [
         (image, values.measure, values.level, value)
         for values in found
-        for image, value in zip(images, maps.settle(values.per_image).tolist(), strict=True)
+        for image, value in zip(images, values.per_image.tolist(), strict=True)
     ]
 
 

@@ -1,11 +1,13 @@
 """Backbone, maps and seeds."""
 
+from typing import Any
+
 import pytest
 import timm
 import torch
 from torch import Tensor
 
-from methods import Backbone, Passes, check_maps, wrap
+from methods import Backbone, Passes, Preparation, check_maps, wrap
 from methods._base import image_seeds, normalise
 from methods._layers import wake
 
@@ -68,16 +70,54 @@ def test_digest_sees_weights_and_preprocessing(cnn: Backbone) -> None:
     assert changed != first
 
 
+def test_a_preparation_is_for_the_size() -> None:
+    with pytest.raises(ValueError, match="a preparation that crops 7 pixels: expected its size, 8"):
+        Backbone(
+            torch.nn.Conv2d(3, 4, 1), name="x", mean=HALF, std=HALF, size=8, classes=4, taps=["x"],
+            cam_layer="x", preparation=Preparation(9, 7),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: (255 * x).byte(), "images are torch.uint8: expected a tensor of torch.float32"),
+        (lambda x: x[0], r"shape \(3, 32, 32\): expected \(B, 3, H, W\); images\[None\] is"),
+        (lambda x: x[:, :1], r"shape \(3, 1, 32, 32\): expected"),
+        (lambda x: x.numpy(), "images are of type ndarray: expected a tensor"),
+    ],
+)
+def test_a_network_is_asked_about_pixels(
+    cnn: Backbone, pixels: Tensor, change: Any, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        cnn(change(pixels))
+    with pytest.raises(ValueError, match=message):
+        cnn.probabilities(change(pixels))
+
+
 def test_normalise() -> None:
     maps = torch.tensor([[[1.0, 3.0], [2.0, 5.0]], [[4.0, 4.0], [4.0, 4.0]]])
     assert normalise(maps).tolist() == [[[0.0, 0.5], [0.25, 1.0]], [[0.0, 0.0], [0.0, 0.0]]]
 
 
+HALF = [0.5] * 3
+
+
 @pytest.mark.parametrize(
-    ("mean", "std"), [([0.5], [0.5] * 3), ([0.5] * 3, [0.5] * 4), ([0.5] * 3, [0.5, 0.0, 0.5])]
+    ("mean", "std", "message"),
+    [
+        ([0.5], HALF, r"has mean \[0.5\]: expected three numbers, one a channel"),
+        (HALF, [0.5] * 4, "has std .*: expected three numbers"),
+        (0.5, HALF, "has mean 0.5: expected three numbers"),
+        ("abc", HALF, "has mean 'abc': expected three numbers"),
+        (HALF, [0.5, 0.0, 0.5], r"has std .*: expected values in \(0, 1\]"),
+        ([123.7, 116.3, 103.5], HALF, r"has mean .*: expected values in \[0, 1\].*by 255"),
+        (HALF, [0.5, float("nan"), 0.5], "has std .*: expected values in"),
+    ],
 )
-def test_mean_and_std_are_of_three_channels(mean: list[float], std: list[float]) -> None:
-    with pytest.raises(ValueError, match=r"'x' has mean .* and std .*: expected three values each"):
+def test_mean_and_std_are_of_three_channels(mean: Any, std: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"'x' {message}"):
         Backbone(
             torch.nn.Conv2d(3, 4, 1), name="x", mean=mean, std=std, size=8, classes=4, taps=["x"],
             cam_layer="x",

@@ -163,3 +163,51 @@ def test_unsupported_family(cnn: Backbone) -> None:
 
     with pytest.raises(ValueError, match="is a cnn, expected transformer"):
         methods.build(Transformers, cnn, {})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"masks": "many"}, "setting 'masks' of explainer 'rise' is 'many': expected a valid int"),
+        ({"masks": 20.5}, "setting 'masks' of explainer 'rise' is 20.5: expected a valid integer"),
+        (
+            {"fill": "pink"},
+            "setting 'fill' of explainer 'rise' is 'pink': expected 'mean', 'black'",
+        ),
+        ({"mask": 20}, "unknown setting 'mask' of explainer 'rise': expected one of masks, cells"),
+    ],
+)
+def test_settings_are_of_their_types(
+    settings: dict[str, object], message: str, cnn: Backbone
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        methods.build("rise", cnn, settings)
+    assert methods.build("rise", cnn, {"masks": 20, "probability": 0.25})
+
+
+def test_a_backbone_is_asked_for(cnn: Backbone) -> None:
+    for given in ("rise", cnn.network):
+        with pytest.raises(ValueError, match=r"backbone is of type .*: expected methods.Backbone"):
+            methods.build("rise", given)  # type: ignore[arg-type]
+
+
+def test_settings_of_somebodys_own_class_are_named_after_it(
+    write_class: Callable[[str], str], cnn: Backbone
+) -> None:
+    path = write_class(LABEL + INIT.format("*, step: int = 1") + CALL + MEAN)
+    with pytest.raises(ValueError, match="unknown setting 'steps' of explainer 'Mine'"):
+        methods.build(path, cnn, {"steps": 3})
+
+
+def test_what_somebodys_own_class_gives_is_checked(
+    write_class: Callable[[str], str], cnn: Backbone, pixels: Tensor
+) -> None:
+    targets = cnn.targets(pixels)
+    for body, message in (
+        ("        return images\n", r"maps have shape \(3, 3, 32, 32\): expected \(3, h, w\)"),
+        ("        return images.mean(dim=1).numpy()\n", "maps are a numpy.ndarray: expected a te"),
+    ):
+        sys.modules.pop("somebody", None)
+        mine = methods.build(write_class(LABEL + CALL + body), cnn)
+        with pytest.raises(ValueError, match=message):
+            mine(pixels, targets)

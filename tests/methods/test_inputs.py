@@ -9,11 +9,10 @@ import timm.data
 import torch
 import torchvision.models
 from PIL import Image
-from torch import Tensor
 
 import methods
 from methods import Backbone, Preparation, choose_targets
-from methods._wrapping import _told_by, _told_by_name
+from methods._known import known_by_name, known_of
 from methods.edges import Edges
 from methods.gradcam import GradCAM
 
@@ -35,7 +34,7 @@ def test_photographs_are_as_timm_prepares_them(name: str, photograph: Path) -> N
     network = timm.create_model(name, pretrained=False)
     config = timm.data.resolve_model_data_config(network)
     expected = timm.data.create_transform(**config, is_training=False)(Image.open(photograph))
-    told = _told_by(network)
+    told = known_of(network)
     pixels = methods._inputs.read_photographs([photograph], told["preparation"])
     mean, std = (torch.tensor(told[key]).view(3, 1, 1) for key in ("mean", "std"))
     assert torch.allclose((pixels[0] - mean) / std, expected, atol=1e-6)
@@ -47,7 +46,7 @@ def test_photographs_are_as_torchvision_prepares_them(
     name: str, weights: str | None, photograph: Path
 ) -> None:
     transform = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].transforms()
-    told = _told_by_name(f"torchvision:{name}", weights)
+    told = known_by_name(f"torchvision:{name}", weights)
     pixels = methods._inputs.read_photographs([photograph], told["preparation"])
     mean, std = (torch.tensor(told[key]).view(3, 1, 1) for key in ("mean", "std"))
     assert torch.allclose((pixels[0] - mean) / std, transform(Image.open(photograph)), atol=1e-6)
@@ -76,10 +75,15 @@ def test_bad_photographs_are_refused(cnn: Backbone, tmp_path: Path) -> None:
     for name, message in refused.items():
         with pytest.raises(ValueError, match=message):
             cnn.read([tmp_path / name])
-    with pytest.raises(ValueError, match=r"files are 'a.jpg': expected a list of at least one"):
+    with pytest.raises(ValueError, match=r"photographs are 'a.jpg': expected a list of at least"):
         cnn.read("a.jpg")
-    with pytest.raises(ValueError, match=r"files are \[\]: expected a list"):
+    with pytest.raises(ValueError, match=r"photographs are \[\]: expected a list"):
         cnn.read([])
+    deep = Image.fromarray(np.zeros((40, 40), np.uint16))
+    with pytest.raises(ValueError, match="photograph that is given has more than 8 bits"):
+        cnn.read([deep])
+    with pytest.raises(ValueError, match=r"photographs are <PIL.Image.*expected a list"):
+        cnn.read(Image.new("RGB", (40, 40)))
     with pytest.raises(ValueError, match="a crop of 9 pixels does not fit into an image resized"):
         Preparation(8, 9)
     with pytest.raises(ValueError, match="interpolation is 'best': expected one of bilinear"):
@@ -152,17 +156,33 @@ def test_classes_are_chosen(choice: Any, expected: list[int]) -> None:
     assert found.dtype == torch.int64
 
 
+def test_numpy_and_lists_choose_as_tensors_do() -> None:
+    for labels in ([2, 1, 0], np.array([2, 1, 0]), torch.tensor([2, 1, 0], dtype=torch.int32)):
+        assert choose_targets(PROBABILITIES, "label", labels).tolist() == [2, 1, 0]
+    for index in (np.int64(2), torch.tensor(2)):
+        assert choose_targets(PROBABILITIES, index).tolist() == [2, 2, 2]
+
+
+def test_a_preparation_of_another_size_keeps_its_proportions() -> None:
+    assert Preparation(256, 224, "bicubic").scaled(448) == Preparation(512, 448, "bicubic")
+    assert Preparation((256, 256), 224).scaled(112) == Preparation((128, 128), 112)
+
+
 @pytest.mark.parametrize(
     ("choice", "labels", "message"),
     [
         ("best", None, "target is 'best': expected predicted, label, runner_up, or the index"),
         (True, None, "target is True: expected predicted"),
         (3, None, "class 3 is among the targets: expected 0 to 2"),
-        ("label", None, "target is 'label' with none labels: expected 3, one an image"),
-        ("label", torch.tensor([1]), "with 1 labels: expected 3"),
+        ("label", None, r"target is 'label' without labels: expected \(3,\), one an image"),
+        ("label", torch.tensor([1]), r"with labels \(1,\): expected \(3,\)"),
         ("label", torch.tensor([1, -1, 0]), "class -1 is among the targets"),
+        ("label", [0.5, 1.0, 2.0], "labels are torch.float32: expected whole numbers"),
+        ([0, 1, 2], None, "index of a class; an explainer takes a tensor of classes as it is"),
+        (torch.tensor([0, 1, 2]), None, "an explainer takes a tensor of classes as it is"),
+        (1.0, None, "target is 1.0: expected predicted"),
     ],
 )
-def test_bad_choices_are_refused(choice: Any, labels: Tensor | None, message: str) -> None:
+def test_bad_choices_are_refused(choice: Any, labels: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         choose_targets(PROBABILITIES, choice, labels)

@@ -13,7 +13,10 @@ from torch import Tensor, nn
 import methods
 from benchmark.core import params
 from methods import Backbone, Preparation, wrap
-from methods._wrapping import PACKAGED_LAYERS, _told_by_processor
+from methods._known import known_of_processor
+from methods._wrapping import PACKAGED_LAYERS
+
+transformers = pytest.importorskip("transformers")
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
@@ -36,6 +39,7 @@ def test_layers_are_suggested_and_can_be_chosen() -> None:
     own = wrap(network, size=64, name="own", taps=["layer1"], cam_layer="layer2")
     assert (own.name, own.taps, own.cam_layer) == ("own", ("layer1",), "layer2")
     assert wrap(network, size=64, cam_layer="layer3").cam_layer == "layer3"
+    assert wrap(network, size=64, taps=["layer1", "layer2"]).cam_layer == "layer2"
 
 
 def test_names_lead_to_networks() -> None:
@@ -75,12 +79,13 @@ def test_a_module_of_ones_own() -> None:
 @pytest.mark.parametrize(
     ("own", "message"),
     [
-        ({}, "nobody says mean, std, size of 'Plain': expected what it was trained with"),
-        ({"size": 32, "mean": [0.5] * 3}, "nobody says std of 'Plain'"),
+        ({}, "mean, std, size of 'Plain' are not known: expected what it was trained with"),
+        ({"size": 32, "mean": [0.5] * 3}, "std of 'Plain' is not known"),
+        ({"size": 32, **IMAGENET, "std": [0, 0, 0]}, r"std \[0, 0, 0\]: expected values in \(0, 1"),
+        ({"size": 32, **IMAGENET, "device": "rtx"}, "device is 'rtx', which torch does not find"),
         ({"size": (32, 32), **IMAGENET}, r"has size \(32, 32\): expected the side of a square"),
         ({"size": 32, "taps": [], "cam_layer": "features", **IMAGENET}, r"taps \[\]: expected a l"),
         ({"size": 32, "taps": "features", "cam_layer": "features", **IMAGENET}, "taps 'features'"),
-        ({"size": 32, "taps": ["features"], **IMAGENET}, "without cam_layer: expected both"),
         ({"size": 32, "cam_layer": "nowhere", **IMAGENET}, "has no layer 'nowhere': near names"),
         ({"size": 32, "weights": "none", **IMAGENET}, "weights is 'none' beside a network that is"),
     ],
@@ -89,6 +94,53 @@ def test_bad_arguments_are_one_line(own: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message) as raised:
         wrap(Plain(), **own)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (Plain, "network is the class Plain: expected an nn.Module or a name"),
+        (3, "network is of type int: expected an nn.Module or a name"),
+        (nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten()), r"expected a network of float32 images"),
+    ],
+)
+def test_what_is_no_network_is_one_line(network: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        wrap(network, size=32, **IMAGENET)
+
+
+def test_what_is_known_of_another_size_keeps_its_proportions() -> None:
+    assert wrap("efficientnet_lite0", size=224).preparation == Preparation(256, 224, "bicubic")
+    assert wrap("efficientnet_lite0", size=256).preparation == Preparation(293, 256, "bicubic")
+
+
+def test_random_weights_of_the_packaged_network_are_trusted() -> None:
+    found = wrap("efficientnet_lite0", weights="none")
+    assert found.trusted == found.taps
+    methods.build("ttame", found)
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4])
+def test_the_layers_of_a_shallow_transformer_are_of_its_blocks(depth: int) -> None:
+    last = range(max(0, depth - 3), depth)
+    made = timm.create_model(
+        "vit_tiny_patch16_224", img_size=64, depth=depth, embed_dim=48, num_heads=3, num_classes=7
+    )
+    assert wrap(made, size=64).taps == tuple(f"blocks.{n}.norm1" for n in last)
+    config = transformers.ViTConfig(**SMALL["vit"] | {"num_hidden_layers": depth}, num_labels=7)
+    torch.manual_seed(0)
+    found = wrap(transformers.ViTForImageClassification(config), processor=PROCESSORS["vit"]())
+    assert found.taps == tuple(f"model.vit.layers.{n}.layernorm_before" for n in last)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_network_on_a_gpu_stays_there() -> None:
+    torch.manual_seed(0)
+    found = wrap(Plain().cuda(), size=32, **IMAGENET)
+    assert found.device.type == "cuda"
+    images = torch.rand(2, 3, 32, 32, device="cuda")
+    assert methods.build("gradcam", found)(images, found.targets(images)).is_cuda
+    assert wrap(Plain().cuda(), size=32, device="cpu", **IMAGENET).device.type == "cpu"
 
 
 @pytest.mark.parametrize(
@@ -114,8 +166,6 @@ def test_weights_that_cannot_be_fetched_are_one_line(monkeypatch: pytest.MonkeyP
     with pytest.raises(ValueError, match=message):
         wrap("resnet18")
 
-
-transformers = pytest.importorskip("transformers")
 
 SMALL = {
     "vit": {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2,
@@ -177,7 +227,7 @@ def test_photographs_are_as_the_processor_prepares_them(kind: str) -> None:
     photograph = small.resize((150, 111), Image.Resampling.BICUBIC)
     processor = PROCESSORS[kind]()
     expected = processor(photograph, return_tensors="pt")["pixel_values"][0]
-    told = _told_by_processor(processor)
+    told = known_of_processor(processor)
     pixels = told["preparation"](photograph) / 255
     mean, std = (torch.tensor(told[key]).view(3, 1, 1) for key in ("mean", "std"))
     difference = ((pixels - mean) / std - expected).abs() * std * 255
@@ -187,7 +237,44 @@ def test_photographs_are_as_the_processor_prepares_them(kind: str) -> None:
 def test_processors_that_do_something_else_are_refused() -> None:
     odd = transformers.ViTImageProcessor(rescale_factor=1 / 127.5)
     with pytest.raises(ValueError, match=r"rescales by 0.0078.*: expected 1/255"):
-        _told_by_processor(odd)
+        known_of_processor(odd)
     wide = transformers.ViTImageProcessor(size={"height": 64, "width": 96})
     with pytest.raises(ValueError, match=r"makes images of .*: expected square ones"):
-        _told_by_processor(wide)
+        known_of_processor(wide)
+
+
+@pytest.mark.parametrize("name", ["Levit", "PoolFormer", "EfficientNet"])
+def test_processors_that_are_not_what_they_say_are_refused(name: str) -> None:
+    """They scale, crop or shift in ways that none of their sizes says."""
+    processor = getattr(transformers, f"{name}ImageProcessor")()
+    message = rf"the processor {name}ImageProcessor prepares a photograph in another way .*of 255\)"
+    with pytest.raises(ValueError, match=message):
+        known_of_processor(processor)
+
+
+def test_a_processor_that_does_not_resize_is_refused() -> None:
+    lazy = transformers.ViTImageProcessor(do_resize=False)
+    message = (
+        r"makes an image of \(3, 320, 480\): expected \(3, 224, 224\), as its size and crop say"
+    )
+    with pytest.raises(ValueError, match=message):
+        known_of_processor(lazy)
+
+
+@pytest.mark.parametrize("name", ["ViT", "DeiT", "Beit", "ConvNext", "Bit", "Siglip"])
+def test_processors_that_are_what_they_say_are_taken(name: str) -> None:
+    processor = getattr(transformers, f"{name}ImageProcessor")()
+    assert known_of_processor(processor)["size"] in (224, 384)
+
+
+def test_a_network_of_hugging_face_without_a_head_is_refused() -> None:
+    headless = transformers.ViTModel(transformers.ViTConfig(**SMALL["vit"]))
+    message = "ViTModel gives BaseModelOutputWithPooling, without logits: expected an image class"
+    with pytest.raises(ValueError, match=message):
+        wrap(headless, size=64, **IMAGENET)
+
+
+def test_attention_explainers_name_the_network_of_hugging_face() -> None:
+    found = wrap(hugging_face("vit"), processor=PROCESSORS["vit"]())
+    with pytest.raises(ValueError, match="is of class ViTForImageClassification: expected the V"):
+        methods.build("rollout", found)

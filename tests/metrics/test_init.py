@@ -36,11 +36,28 @@ def test_unknown_metric_and_setting() -> None:
 
 
 @pytest.mark.parametrize(("metric", "setting"), [("road", "removed"), ("confidence", "kept")])
-@pytest.mark.parametrize("levels", [[], [-1], [50, 101], [20, 20.0], [float("nan")], ["all"]])
+@pytest.mark.parametrize("levels", [[], [-1], [50, 101], [20, 20.0], [float("nan")]])
 def test_levels_are_per_cent(metric: str, setting: str, levels: list[Any]) -> None:
     with pytest.raises(ValueError, match=rf"^{setting} is \[.*expected per cent of the pixels"):
         metrics.build(metric, {setting: levels})
     assert metrics.build(metric, {setting: [0, 100]})
+
+
+@pytest.mark.parametrize(
+    ("metric", "settings", "message"),
+    [
+        (
+            "road",
+            {"removed": ["all"]},
+            "setting 'removed' of metric 'road' is .*: expected a valid",
+        ),
+        ("road", {"noise": "little"}, "setting 'noise' of metric 'road' is 'little': expected a v"),
+        ("confidence", {"kept": 50}, "setting 'kept' of metric 'confidence' is 50: expected a"),
+    ],
+)
+def test_settings_are_of_their_types(metric: str, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        metrics.build(metric, settings)
 
 
 def test_a_baseline_stands_once() -> None:

@@ -139,10 +139,18 @@ TARGETS = torch.tensor([0, 1, 0])
         ({"settings": {"road": {"noize": 1}}, "names": ["road"]}, "unknown setting 'noize' of met"),
         (
             {"settings": {"road": {}}, "names": ["confidence"]},
-            "settings of 'road': expected of one",
+            "settings of 'road', which is not scored: expected of confidence",
         ),
         ({"names": ["localisation"]}, "has no object pixel: expected at least one"),
         ({"mode": "best"}, "mode is 'best': expected one of corrected, reference"),
+        ({"targets": torch.tensor([0, -1, 0])}, "class -1 is among the targets: expected 0 to 1"),
+        ({"targets": torch.tensor([0, 2, 0])}, "class 2 is among the targets: expected 0 to 1"),
+        ({"batch_size": 0}, "batch_size is 0: expected at least 1"),
+        (
+            {"maps": MAPS[:0], "images": PIXELS[:0], "targets": TARGETS[:0]},
+            r"images are torch.float32 of shape \(0, 3, 32, 32\): expected",
+        ),
+        ({"probabilities": lambda x: mean_brightness(x) * torch.nan}, "sum to nan: expected 1"),
         ({"probabilities": lambda x: 3 * mean_brightness(x)}, "sum to 3: expected 1 an image"),
     ],
 )
@@ -151,6 +159,30 @@ def test_bad_input_is_one_line(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message) as raised:
         metrics.score(**(given | change))
     assert "\n" not in str(raised.value)
+
+
+def test_maps_of_any_floats_are_scored_alike() -> None:
+    own = metrics.score(MAPS, PIXELS, TARGETS, mean_brightness, ["confidence"])
+    for dtype in (torch.float64, torch.float16):
+        maps = MAPS.half().to(dtype)
+        found = metrics.score(maps, PIXELS, TARGETS, mean_brightness, ["confidence"])
+        assert len(found) == len(own)
+        if dtype == torch.float64:
+            expected = metrics.score(maps.float(), PIXELS, TARGETS, mean_brightness, ["confidence"])
+            assert found.equals(expected)
+
+
+def test_nan_counts_as_in_the_pipeline() -> None:
+    """In mode reference a NaN score is 0, but of another class than the predicted it is none."""
+    maps = MAPS.clone()
+    maps[:, 0, 0] = torch.nan
+    given = maps, PIXELS, TARGETS, mean_brightness, ["confidence", "road"]
+    table = metrics.score(*given, mode="reference")
+    named = mean_brightness(PIXELS).argmax(dim=1) == TARGETS
+    agreeing = table["metric"].str.startswith("road")
+    assert not table[~agreeing]["value"].isna().any()
+    lost = table[agreeing].groupby("image")["value"].apply(lambda own: own.isna().all())
+    assert lost.tolist() == (~named).tolist()
 
 
 def test_objects_are_what_localisation_is_about() -> None:
