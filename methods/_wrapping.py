@@ -1,16 +1,14 @@
 """From a classifier to a backbone: by a name, or an nn.Module of one's own."""
 
-import copy
 import inspect
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
-from typing import Any, TypeGuard
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from methods._acceleration import accelerate
 from methods._base import Backbone, refuse_normalisation, refuse_size
 from methods._inputs import Preparation
 from methods._known import known_by_name, known_of, known_of_processor, published
@@ -74,7 +72,7 @@ def wrap(
         preparation: see Backbone.
         processor: an image processor of transformers: mean, std, size, crop and interpolation.
         device: where it computes; None for where the network is. What is named computes float32
-            exactly on GPUs, see `compute_exactly`.
+            exactly on GPUs, without TF32.
 
     Raises:
         ValueError: an unknown name, weights that cannot be had or do not fit, a network that does
@@ -120,7 +118,7 @@ def wrap(
         backbone = Backbone(made, name=name, classes=classes, **known, **seen)
     finally:
         made.to(home)
-    return _accelerate(backbone, where) if isinstance(network, str) else backbone.to(where)
+    return accelerate(backbone, where) if isinstance(network, str) else backbone.to(where)
 
 
 def _given(network: nn.Module, weights: str | None) -> tuple[nn.Module, dict[str, Any]]:
@@ -260,22 +258,7 @@ def build_backbone(
     if probed is not None:
         layers = {layer: Meaning(**known) for layer, known in probed["layers"].items()}
         backbone.probed = Probed(layers, probed["class_token"])
-    return _accelerate(backbone, device)
-
-
-def _accelerate(backbone: Backbone, device: str | torch.device) -> Backbone:
-    """The backbone on its device, as fast as it goes exactly."""
-    compute_exactly()
-    backbone.network = fold_batch_norms(backbone.network, backbone.size)
-    return backbone.to(device).to(memory_format=torch.channels_last)
-
-
-def compute_exactly() -> None:
-    """Let GPUs compute convolutions and products in float32 (not TF32), the same in every run."""
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.benchmark = False
+    return accelerate(backbone, device)
 
 
 def _class_count(network: nn.Module, name: str, size: int, layers: Collection[str]) -> int:
@@ -341,39 +324,3 @@ def _why_features(network: nn.Module, logits: Tensor, outputs: Mapping[str, obje
     if isinstance(said, int):
         return f"{logits.shape[1]} values for one image: expected its num_classes, {said}"
     return ""
-
-
-def fold_batch_norms(network: nn.Module, size: int) -> nn.Module:
-    """A copy with every batch norm that follows a convolution folded into it (eval mode).
-
-    Names of modules stay; a folded batch norm keeps its activation only. Where the order of the
-    modules is not the order of the computation, or the network reads what is folded, the copy gives
-    other logits or none: then the network comes back as it was.
-
-    Args:
-        network: in eval mode.
-        size: side of an image to compare logits on, in pixels.
-    """
-    folded = copy.deepcopy(network)
-    for parent in list(folded.modules()):
-        children = list(parent.named_children())
-        for (conv_name, conv), (norm_name, norm) in pairwise(children):
-            if isinstance(conv, nn.Conv2d) and _is_norm_of(norm, conv):
-                setattr(parent, conv_name, fuse_conv_bn_eval(conv, norm))
-                setattr(parent, norm_name, nn.Sequential(*norm.children()))
-    image = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        old = network(image)
-        try:
-            new = folded(image)
-        except Exception:  # it reads what is folded, whatever that raises
-            return network
-    same = torch.allclose(old, new, rtol=1e-3, atol=1e-3 * float(old.abs().max()))
-    return folded if same else network
-
-
-def _is_norm_of(norm: nn.Module, conv: nn.Conv2d) -> TypeGuard[nn.BatchNorm2d]:
-    """Whether a module is a batch norm, with statistics, of the channels of a convolution."""
-    if not isinstance(norm, nn.BatchNorm2d) or norm.running_mean is None:
-        return False
-    return bool(norm.num_features == conv.out_channels)

@@ -1,5 +1,6 @@
 """Networks: packaged weights, folded batch norms, and the torchvision networks of the paper."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,20 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
 import methods
 from benchmark.core.params import Params
-from methods import Backbone, _networks, _wrapping, build_backbone, build_network, wrap
+from methods import (
+    Backbone,
+    _acceleration,
+    _networks,
+    _wrapping,
+    build_backbone,
+    build_network,
+    wrap,
+)
 
 pytestmark = pytest.mark.xdist_group("networks")
 """One worker builds the networks of the paper, once."""
@@ -78,7 +88,7 @@ def test_folding_changes_no_logit(model: str) -> None:
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 2)
-    folded = _wrapping.fold_batch_norms(network, 64)
+    folded = _acceleration.fold_batch_norms(network, 64)
     images = torch.rand(3, 3, 64, 64)
     with torch.no_grad():
         assert torch.allclose(network(images), folded(images), rtol=1e-3, atol=1e-4)
@@ -98,7 +108,7 @@ def test_a_network_that_cannot_be_folded_stays_as_it_is() -> None:
             return self.conv(self.norm(x)).square().mean(dim=(2, 3))
 
     network = Crossed().eval()
-    assert _wrapping.fold_batch_norms(network, 16) is network
+    assert _acceleration.fold_batch_norms(network, 16) is network
 
 
 class Odd(nn.Module):
@@ -135,7 +145,8 @@ def test_networks_that_folding_does_not_expect_stay_right(kind: str) -> None:
     images = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         expected = network(images)
-        assert torch.allclose(_wrapping.fold_batch_norms(network, 32)(images), expected, atol=1e-5)
+        folded = _acceleration.fold_batch_norms(network, 32)
+        assert torch.allclose(folded(images), expected, atol=1e-5)
 
 
 def test_taps_have_the_papers_shapes(papers: Backbone) -> None:
@@ -376,3 +387,39 @@ def test_no_layer_of_the_paper_is_refused(papers: Backbone) -> None:
     papers.trusted = (*papers.taps, papers.cam_layer)
     for layer in papers.trusted:
         papers.use(layer)
+
+
+@pytest.mark.parametrize("side", [32, 33, 47])
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (5, 2), (3, 1), (2, 1), (4, 3)])
+def test_padding_in_the_kernel_is_timms_same_padding(side: int, kernel: int, stride: int) -> None:
+    torch.manual_seed(0)
+    conv = Conv2dSame(6, 6, kernel, stride, groups=6)
+    holder = torch.nn.Sequential(conv)
+    images = torch.randn(2, 6, side, side + 1, requires_grad=True)
+    expected = holder(images)
+    _acceleration.pad_in_kernels(holder)
+    assert type(holder[0]) is _acceleration.KernelPaddedConv2d
+    assert holder[0].weight is conv.weight
+    found = holder(images)
+    assert torch.allclose(found, expected, atol=1e-6)
+    (wanted,) = torch.autograd.grad(expected.square().sum(), images)
+    (given,) = torch.autograd.grad(found.square().sum(), images)
+    assert torch.allclose(given, wanted, atol=1e-5)
+
+
+def test_the_samples_network_pads_in_its_kernels_and_gives_the_same_bytes(lite0: Backbone) -> None:
+    padded = [m for m in lite0.network.modules() if type(m) is _acceleration.KernelPaddedConv2d]
+    assert len(padded) == 5
+    plain = copy.deepcopy(lite0.network)
+    for parent in list(plain.modules()):
+        for name, conv in list(parent.named_children()):
+            if type(conv) is _acceleration.KernelPaddedConv2d:
+                same = Conv2dSame(
+                    conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride,
+                    groups=conv.groups,
+                )  # fmt: skip
+                same.weight, same.bias = conv.weight, conv.bias
+                setattr(parent, name, same)
+    images = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(plain(images), lite0.network(images))
