@@ -184,7 +184,8 @@ def score(
     maps = explaining.joined_maps(pieces)
     suites = {n: (params.evaluate.settings[n], count) for n, count in counts.items()}
     views = scoring.views_of(suites, params.mode, network, maps, trained=True)
-    found = scoring.score(views, network, split, work, **project.score_settings)
+    images = scoring.predict(network, split, params.evaluate.batch_size)
+    found = scoring.score(views, network, images, work, **project.score_settings)
     return scoring.in_order(pd.concat(found))
 
 

@@ -8,7 +8,7 @@ from tqdm import tqdm
 from benchmark.core import processes, results
 from benchmark.core.cells import Project
 from benchmark.core.params import Cell, Params
-from benchmark.core.stage import run_shared
+from benchmark.core.stage import run_shared, say
 from benchmark.core.store import Result, Shelf, Unfinished
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from benchmark.data.splits import Split
-    from benchmark.engine.scoring import View
+    from benchmark.engine.scoring import Predicted, View
     from methods import Backbone
 
 
@@ -68,7 +68,8 @@ def score_cells(
 ) -> None:
     """Score cells by the metrics that are due; what the others said is kept."""
     from benchmark.data.splits import read_split
-    from benchmark.engine.devices import device
+    from benchmark.engine import scoring
+    from benchmark.engine.devices import clock, device, share_of_network
     from methods import build_backbone
 
     params = project.params
@@ -76,17 +77,23 @@ def score_cells(
     if params.evaluate.compile:
         network.network.compile()
     split = read_split(results.SPLITS, "evaluation")
+    start = clock(network.device)
+    split = split.first(max(project.images_of(cell) for cell, _ in todo))
+    images = scoring.predict(network, split, params.evaluate.batch_size)
     for cell, own in tqdm(todo, desc=backbone, unit="cell", disable=processes.silent()):
         missing = [made for made in own if made.name in due]
         first = kept[cell.explainer]
         work = Unfinished(f"evaluate {cell.name}", *(made.key for made in missing))
-        new = score(project, cell, first, network, split, work)
+        new = score(project, cell, first, network, images, work)
         if processes.first():
             for path, tables in zip(own[0].files, new, strict=True):
                 write_joined(path, [*read_kept(project, path, first, split), *tables], cell)
             shelf.touch([made for made in own if made not in missing])
             shelf.record(missing)
         work.forget()
+    seconds = clock(network.device) - start
+    size = params.evaluate.batch_size
+    say(f"evaluate {backbone}: {share_of_network(network, size, seconds)}")
 
 
 def kept_images(project: Project, shelf: Shelf, made: Result) -> int:
@@ -100,7 +107,7 @@ def score(
     cell: Cell,
     kept: dict[str, int],
     network: "Backbone",
-    split: "Split",
+    images: "Predicted",
     work: Unfinished,
 ) -> "tuple[list[pd.DataFrame], list[pd.DataFrame]]":
     """The scores of a cell by its metrics, and what the other mode changes in them.
@@ -127,7 +134,7 @@ def score(
         found = scoring.score(
             views,
             network,
-            split.part(slice(start, start + max(counts.values()))),
+            images.part(slice(start, start + max(counts.values()))),
             work,
             **project.score_settings,
             name="-".join(["scores-from", str(start), *suites]),

@@ -1,5 +1,7 @@
 """Run every explainer on one backbone over the evaluation images."""
 
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,13 +10,15 @@ from tqdm import tqdm
 from benchmark.core import processes, results
 from benchmark.core.cells import Project
 from benchmark.core.params import Cell, Params
-from benchmark.core.stage import run_shared
+from benchmark.core.stage import run_shared, say
 from benchmark.core.store import Result, Shelf, Unfinished
 
 TENTHS = 1
 """Decimals of a probability in per cent: those that another processor hardly changes."""
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from benchmark.data.splits import Split
@@ -39,13 +43,13 @@ def main(params: Params, backbone: str, cheap: bool = False) -> None:
     processes.wait()
     if due:
         from benchmark.data.splits import read_split
-        from benchmark.engine.devices import device
+        from benchmark.engine.devices import clock, device, share_of_network
         from benchmark.engine.explaining import choose
         from methods import build_backbone
 
         network = build_backbone(backbone, device=device(), **project.spec(backbone))
         split = read_split(results.SPLITS, "evaluation")
-        batch_size = params.explain.batch_size
+        batch_size, start = params.explain.batch_size, clock(network.device)
         targets, probabilities = choose(network, split, batch_size, params.target)
         if explained.name in due and processes.first():
             write_targets(project, explained, split, targets, probabilities, network.classes)
@@ -61,6 +65,8 @@ def main(params: Params, backbone: str, cheap: bool = False) -> None:
                 if processes.first():
                     shelf.record([made])
                 work.forget()
+        seconds = clock(network.device) - start
+        say(f"explain {backbone}: {share_of_network(network, batch_size, seconds)}")
     if processes.first() and not cheap:
         shelf.prune(every, results.COST / backbone)
 
@@ -110,20 +116,20 @@ def extend_maps(
     batch. The cost is that of the first batch; with it are the images of classes that a trained
     explainer never saw.
     """
-    import numpy as np
-
     size = project.params.explain.batch_size
     kept -= kept % size
-    parts = [results.read_array(made.files[0])[:kept]] if kept else []
-    cost = results.read_json(made.files[1]) if kept else {}
+    parts: list[Iterable[NDArray[np.float32]]] = []
+    cost: dict[str, Any] = {}
+    if kept:
+        parts, cost = [[results.read_array(made.files[0])[:kept]]], results.read_json(made.files[1])
     if kept < made.images:
         new = slice(kept, made.images)
         part = split.part(new), targets[new]
-        found, own = explain(project, cell, mode, network, *part, work, f"maps-from-{kept}")
-        parts.append(found)
+        pieces, own = explain(project, cell, mode, network, *part, work, f"maps-from-{kept}")
+        parts.append(piece["maps"] for piece in pieces)
         cost = own | cost | shifted(own, cost, kept)
     if processes.first():
-        results.write_array(made.files[0], np.concatenate(parts))
+        results.write_parts(made.files[0], chain(*parts), made.images)
         for path in made.files[1:]:
             results.write_json(path, cost)
 
@@ -151,8 +157,8 @@ def explain(
     targets: "Tensor",
     work: Unfinished,
     name: str,
-) -> tuple[Any, dict[str, Any]]:
-    """Maps (N, h, w) of a cell in a mode, and their cost; from where a killed stage stopped.
+) -> "tuple[Sequence[dict[str, Any]], dict[str, Any]]":
+    """Batches of maps of a cell in a mode, and their cost; from where a killed stage stopped.
 
     Pieces are called `name`: after the image that the split starts at.
     """
@@ -164,7 +170,7 @@ def explain(
     settings = project.explain_settings(cell)
     pieces = explaining.explain(explainer, split, targets, work, name=name, **settings)
     cost = explaining.cost_of(explainer, pieces[:1]) | explaining.unseen_images(explainer, pieces)
-    return explaining.joined_maps(pieces), cost
+    return pieces, cost
 
 
 if __name__ == "__main__":

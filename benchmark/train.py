@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from benchmark.core import processes, results
 from benchmark.core.cells import NOT_COMPARED, Project
 from benchmark.core.params import Cell, Params
-from benchmark.core.stage import announce_training, run_shared
+from benchmark.core.stage import announce_training, run_shared, say
 from benchmark.core.store import Shelf, Unfinished
 
 if TYPE_CHECKING:
@@ -28,11 +28,12 @@ def main(params: Params, backbone: str) -> None:
     processes.wait()
     if due:
         from benchmark.data.splits import read_split
-        from benchmark.engine.devices import device
+        from benchmark.engine.devices import clock, device, share_of_network
         from methods import build_backbone
 
         network = build_backbone(backbone, device=device(), **project.spec(backbone))
         validation = read_split(results.SPLITS, "validation")
+        start = clock(network.device)
         for name, why in due.items():
             cell, made = cells[name]
             work = Unfinished(f"train {cell.name}", made.key)
@@ -44,6 +45,9 @@ def main(params: Params, backbone: str) -> None:
                 results.write_csv(made.files[1], curve)
                 shelf.record([made])
             work.forget()
+        seconds = clock(network.device) - start
+        size = min(cells[name][0].recipe.batch_size for name in due)
+        say(f"train {backbone}: {share_of_network(network, size, seconds)}")
     if processes.first():
         shelf.prune(every, results.CURVES / backbone)
 

@@ -79,6 +79,18 @@ class Maps:
 
         Pixels of equal value come in an order drawn from the image's seed.
         """
+        order = self._order
+        positions = torch.arange(self.pixels, device=order.device).expand_as(order)
+        return torch.empty_like(order).scatter_(1, order, positions).view(-1, *self.size)
+
+    @cached_property
+    def ascending(self) -> Tensor:
+        """The values (B, H W) of `resized`, sorted."""
+        return self.resized.flatten(1).gather(1, self._order).flip(1)
+
+    @cached_property
+    def _order(self) -> Tensor:
+        """The places (B, H W) of the pixels in the order of their ranks."""
         flat = self.resized.flatten(1)
         shuffles = torch.stack(
             [
@@ -87,9 +99,7 @@ class Maps:
             ]
         ).to(flat.device)
         order = flat.gather(1, shuffles).argsort(dim=1, descending=True, stable=True)
-        order = shuffles.gather(1, order)
-        positions = torch.arange(self.pixels, device=flat.device).expand_as(order)
-        return torch.empty_like(order).scatter_(1, order, positions).view(-1, *self.size)
+        return shuffles.gather(1, order)
 
     def top(self, percent: float) -> Tensor:
         """The `percent` most relevant pixels, bool (B, H, W)."""
@@ -131,16 +141,17 @@ class ReferenceMaps(Maps):
         return _resize(_normalise(self.native), self.size)
 
     @cached_property
-    def _ascending(self) -> Tensor:
+    def ascending(self) -> Tensor:
+        """See Maps."""
         return self.resized.flatten(1).sort(dim=1).values
 
     def top(self, percent: float) -> Tensor:
         """All but the pixels below the (100 - percent) % quantile, bool (B, H, W)."""
-        return ~(self.resized < _quantile(self._ascending, 100 - percent))
+        return ~(self.resized < _quantile(self.ascending, 100 - percent))
 
     def bottom(self, percent: float) -> Tensor:
         """The same of the map's complement."""
-        return ~(1 - self.resized < _quantile(1 - self._ascending.flip(1), 100 - percent))
+        return ~(1 - self.resized < _quantile(1 - self.ascending.flip(1), 100 - percent))
 
     def settle(self, values: Tensor) -> Tensor:
         """Values (B,) of a measure with 0 for NaN."""

@@ -108,7 +108,8 @@ def answers_of(predict: Predict, parts: Iterable[Tensor], batch_size: int) -> It
 
     def finished() -> Iterator[Tensor]:
         while lengths and lengths[0] <= sum(map(len, answered)):
-            done, rest = torch.cat(answered).tensor_split([lengths.popleft()])
+            whole = torch.cat(answered) if answered else torch.empty(0)
+            done, rest = whole.tensor_split([lengths.popleft()])
             answered[:] = [rest]
             yield done
 

@@ -37,23 +37,23 @@ class Complexity(Reading):
     def read(self, maps: Maps, objects: Tensor) -> list[Values]:
         """See Reading."""
         return [
-            Values("gini", None, gini(maps.resized)),
+            Values("gini", None, gini(maps.ascending)),
             Values("entropy", None, entropy(maps.resized)),
         ]
 
 
-def gini(maps: Tensor) -> Tensor:
-    """Gini index of non-negative maps (B, H, W): 0 if all pixels are equal, 1 - 1/HW if one is all.
+def gini(ascending: Tensor) -> Tensor:
+    """Gini index of values (B, n), at least 0, sorted: 0 if all are equal, 1 - 1/n if one is all.
 
-    With the values sorted upwards, 1 - 2 sum_k c_k / |c| (n - k + 1/2) / n.
+    1 - 2 sum_k c_k / |c| (n - k + 1/2) / n.
     """
-    values = maps.flatten(1).to(exact_device(maps.device)).double().sort(dim=1).values
+    values = ascending.to(exact_device(ascending.device)).double()
     n = values.shape[1]
     ranks = torch.arange(1, n + 1, device=values.device, dtype=torch.float64)
     weights = (n - ranks + 0.5) / n
     total = values.sum(dim=1)
     index = 1 - 2 * (values @ weights) / total
-    return index.where(total > 0, 0.0).float().to(maps.device)
+    return index.where(total > 0, 0.0).float().to(ascending.device)
 
 
 def entropy(maps: Tensor) -> Tensor:

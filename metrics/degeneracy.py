@@ -48,11 +48,12 @@ class Degeneracy(Reading):
         return [
             Values("nan_maps", None, 100.0 * (~maps.finite).float()),
             Values("constant_maps", None, 100.0 * maps.constant.float()),
-            Values("tied_pixels", None, tied_pixels(maps.resized)),
+            Values("tied_pixels", None, tied_pixels(maps.ascending)),
         ]
 
 
-def tied_pixels(maps: Tensor) -> Tensor:
-    """Of maps (B, H, W), the pixels in the largest group of equal value, in per cent; 0 if none."""
-    largest = torch.stack([m.unique(return_counts=True)[1].amax() for m in maps])
-    return 100 * largest.where(largest > 1, 0) / maps[0].numel()
+def tied_pixels(ascending: Tensor) -> Tensor:
+    """The largest group of equal values (B, n), which are sorted, in per cent; 0 if none are."""
+    groups = [own.unique_consecutive(return_counts=True)[1] for own in ascending]
+    largest = torch.stack([counts.amax() for counts in groups])
+    return 100 * largest.where(largest > 1, 0) / ascending.shape[1]

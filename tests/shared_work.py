@@ -44,7 +44,8 @@ def main(out: Path) -> None:
     views = [scoring.View("corrected", [Confidence([50]), ROAD([30])], maps["gradcam"])]
     views.append(scoring.View("reference", [Confidence([50])], maps["gradcam"][:9]))
     work = Unfinished("evaluate", Key("", ""))
-    tables = scoring.score(views, backbone, split, work, seed=0, batch_size=32)
+    images = scoring.predict(backbone, split, 32)
+    tables = scoring.score(views, backbone, images, work, seed=0, batch_size=32)
     work.forget()
     if processes.first():
         state = trained.attention.state_dict()

@@ -1,12 +1,14 @@
-"""A stand-in for ImageNet: JPEGs composed from the sample, in each of its layouts."""
+"""A stand-in for ImageNet, JPEGs composed from the sample, and for the stage that makes images."""
 
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from benchmark.core import results
 from benchmark.data.compositions import compose, load_cutouts
 from benchmark.data.imagenet import class_indices
+from benchmark.data.splits import Split
 
 ROOT = Path(__file__).parents[1]
 LAYOUTS = {
@@ -43,3 +45,10 @@ def build(root: Path, layout: str, train: int, held: int, classes: int = 3) -> d
         rows = [f"{name},{wnids[label]} 1 2 3 4 " for name, label in labels.items()]
         (root / "LOC_val_solution.csv").write_text("\n".join(["ImageId,PredictionString", *rows]))
     return labels
+
+
+def write_split(name: str, split: Split) -> None:
+    """Write a split where the stages look for it."""
+    tensors = {"pixels": split.pixels, "objects": split.objects, "labels": split.labels}
+    results.write_tensors(results.split_path(name), tensors)
+    results.write_csv(results.split_table_path(name), split.table)

@@ -47,8 +47,9 @@ def scored(
 ) -> pd.DataFrame:
     """The scores of one view."""
     blocks = scoring.blocks(split, [view])
+    images = scoring.predict(backbone, split, batch_size)
     pieces = scoring.score_blocks(
-        [view], backbone, split, seeds, batch_size, "predicted", blocks.values()
+        [view], backbone, images, seeds, batch_size, "predicted", blocks.values()
     )
     return scoring.joined_scores(list(pieces), backbone)
 

@@ -32,7 +32,7 @@ from benchmark.core import params, results
 from benchmark.core.cells import Project
 from benchmark.core.memory import read_memory
 from benchmark.core.store import Shelf
-from benchmark.data.splits import Split, read_split
+from benchmark.data.splits import read_split
 from benchmark.engine import explaining, scoring
 from benchmark.engine.explaining import assemble
 from benchmark.report import figures
@@ -264,12 +264,12 @@ def test_more_images_compute_the_new_ones_and_fewer_none(
         return explain_batch(explainer, pixels, *rest, **settings)
 
     def score_some(
-        views: list[scoring.View], network: Any, split: Split, *rest: Any, **s: Any
+        views: list[scoring.View], network: Any, images: scoring.Predicted, *rest: Any, **s: Any
     ) -> Any:
         modules = [type(metric).__module__ for view in views for metric in view.suite]
         names = [module.rpartition(".")[2] for module in modules]
-        scored.append((names, split.ids))
-        return score(views, network, split, *rest, **s)
+        scored.append((names, images.split.ids))
+        return score(views, network, images, *rest, **s)
 
     monkeypatch.setattr(explaining, "explain_batch", explain_some)
     monkeypatch.setattr(scoring, "score", score_some)

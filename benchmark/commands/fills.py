@@ -138,7 +138,8 @@ def score_anew(
     maps = explaining.joined_maps(pieces)
     suite = {METRIC: (params.evaluate.metrics[METRIC].settings, n)}
     views = scoring.views_of(suite, params.mode, network, maps, trained=False)
-    (scores,) = scoring.score(views, network, split, work, **project.score_settings)
+    images = scoring.predict(network, split, params.evaluate.batch_size)
+    (scores,) = scoring.score(views, network, images, work, **project.score_settings)
     path = work.path("scores.csv")
     results.write_scores(path, scoring.in_order(scores), cell.backbone, cell.explainer)
     return results.read_scores(path)

@@ -24,7 +24,7 @@ from benchmark.data.decoding import Crop, File, decoded
 from benchmark.data.photographs import BATCH
 from benchmark.data.splits import ROOT, Split, root
 from benchmark.engine import scoring, training
-from benchmark.engine.devices import autocast, device
+from benchmark.engine.devices import autocast, clock, device
 from benchmark.engine.recipe import Recipe
 from methods import Backbone, Explainer, TrainableExplainer, build_backbone
 from metrics import Perturbation
@@ -117,6 +117,8 @@ def of_backbone(project: Project, name: str, progress: Callable[[], object]) -> 
     backbone.probabilities(pixels)  # loads what is loaded at first use
     rows = []
     seconds = seconds_of_scoring(params, backbone)
+    clean = max((project.images_of(cell) for cell in project.cells(name)), default=0)
+    rows.append(Estimate(name, "evaluate", 0, clean, seconds * clean, 0))
     for cell in project.cells(name):
         if project.is_trained(cell):
             recipe = None if cell.checkpoint else cell.recipe
@@ -187,19 +189,19 @@ def explained(explainer: Explainer, cell: Cell, pixels: Tensor) -> tuple[float, 
     """Of one image: passes forward, seconds, and values of the map."""
     backbone = explainer.backbone
     targets = backbone.predict(pixels)
-    before, start = backbone.passes.forward, training.clock(backbone.device)
+    before, start = backbone.passes.forward, clock(backbone.device)
     with autocast(backbone.device, cell.precision):
         maps = explainer(pixels, targets)
-    seconds = training.clock(backbone.device) - start
+    seconds = clock(backbone.device) - start
     n = len(pixels)
     return (backbone.passes.forward - before) / n, seconds / n, maps[0].numel()
 
 
 def of_scores(project: Project, cell: Cell, seconds: float) -> Estimate:
-    """Scoring a cell, the first images in both modes, at so many seconds an image and version."""
+    """Scoring a cell, the first images in both modes, at so many seconds a perturbed version."""
     evaluate = project.params.evaluate
     counts = {name: project.images_of(cell, name) for name in project.scored_metrics()}
-    through = max(counts.values()) + evaluate.delta_images
+    through = 0
     for name, count in counts.items():
         built = metrics.build(name, evaluate.settings[name])
         if isinstance(built, Perturbation):
@@ -208,7 +210,7 @@ def of_scores(project: Project, cell: Cell, seconds: float) -> Estimate:
 
 
 def seconds_of_scoring(params: Params, backbone: Backbone) -> float:
-    """Of an image or a perturbed version of one, in the profile's mode."""
+    """Of a perturbed version of an image, in the profile's mode."""
     suite = scoring.build_suite(params.evaluate.settings, params.mode, backbone, trained=False)
     ones = torch.ones(1, backbone.size, backbone.size, dtype=torch.bool)
     pixels = torch.randint(0, 256, (1, 3, backbone.size, backbone.size), dtype=torch.uint8)
@@ -217,14 +219,16 @@ def seconds_of_scoring(params: Params, backbone: Backbone) -> float:
     views = [scoring.View(params.mode, suite, maps)]
     size = params.evaluate.batch_size
 
+    images = scoring.predict(backbone, split, size)
+
     def score() -> None:
-        list(scoring.score_blocks(views, backbone, split, [0], size, "predicted", [slice(0, 1)]))
+        list(scoring.score_blocks(views, backbone, images, [0], size, "predicted", [slice(0, 1)]))
 
     score()
-    start = training.clock(backbone.device)
+    start = clock(backbone.device)
     score()
-    seconds = training.clock(backbone.device) - start
-    versions = 1 + sum(m.versions for m in suite if isinstance(m, Perturbation))
+    seconds = clock(backbone.device) - start
+    versions = sum(m.versions for m in suite if isinstance(m, Perturbation))
     return seconds / (-(-versions // size) * size)  # the last batch is filled
 
 

@@ -7,11 +7,12 @@ in results/check.json beside the digest of its sources.
 import importlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from benchmark.core import results
 from benchmark.core.params import Params
-from benchmark.core.sources import digest_of, path_of
+from benchmark.core.sources import digest_of, path_of, source_digest
 
 
 @dataclass(frozen=True)
@@ -85,15 +86,17 @@ def metric_names() -> list[str]:
 def read_catalogue(params: Params) -> Catalogue:
     """The catalogue of the parameters: what check.json has, where its sources are as they were."""
     known = results.read_json(results.CHECK) if results.CHECK.is_file() else {}
+    reader = source_digest(Path(__file__))  # what facts there are is said here
     explainers = {}
     for name, entry in params.explainers.items():
-        sources = f"{digest_of([explainer_module(name, entry.load)])} {entry.load or ''}".strip()
+        module = digest_of([explainer_module(name, entry.load)])
+        sources = f"{reader} {module} {entry.load or ''}".strip()
         found = recalled(known, "explainers", name, sources)
         found = found or {"sources": sources} | read_explainer(entry.load or name)
         explainers[name] = ExplainerFacts(**found | {"families": tuple(found["families"])})
     metrics = {}
     for name in metric_names():
-        sources = digest_of([f"metrics.{name}"])
+        sources = f"{reader} {digest_of([f'metrics.{name}'])}"
         found = recalled(known, "metrics", name, sources)
         metrics[name] = MetricFacts(**(found or {"sources": sources} | read_metric(name)))
     return Catalogue(explainers, metrics)

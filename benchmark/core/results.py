@@ -6,8 +6,9 @@ torch are imported where they are needed: a stage with nothing to do needs neith
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -184,14 +185,34 @@ def write_scores(path: Path, table: "pd.DataFrame", backbone: str, explainer: st
 
 def write_array(path: Path, array: "NDArray[Any]") -> None:
     """Write an array as .npy."""
+    write_parts(path, [array], len(array))
+
+
+def write_parts(path: Path, parts: "Iterable[NDArray[Any]]", rows: int) -> None:
+    """Write an array as .npy, part after part, so that all of it is never in memory.
+
+    Args:
+        path: of the file.
+        parts: (n, ...) each, of one shape and type but for n, in order.
+        rows: of all parts together.
+    """
     import numpy as np
 
-    with replacing(path) as beside, beside.open("wb") as file:
-        np.save(file, array)
+    with replacing(path) as beside:
+        rest = iter(parts)
+        first = next(rest)
+        whole = np.lib.format.open_memmap(beside, "w+", first.dtype, (rows, *first.shape[1:]))
+        start = 0
+        for part in chain([first], rest):
+            whole[start : start + len(part)] = part
+            start += len(part)
+        if start != rows:
+            raise ValueError(f"{start} rows for {path}: expected {rows}")
+        whole.flush()
 
 
 def read_array(path: Path) -> "NDArray[np.float32]":
-    """Read an array.
+    """An array that stays in its file until it is looked at; it cannot be written to.
 
     Raises:
         ValueError: the file is missing or damaged.
@@ -199,7 +220,7 @@ def read_array(path: Path) -> "NDArray[np.float32]":
     import numpy as np
 
     try:
-        array: NDArray[np.float32] = np.load(path, allow_pickle=False)
+        array: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise ValueError(f"cannot read {path}: {error}; run `dvc repro` to make it") from error
     return array

@@ -91,8 +91,13 @@ def keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
+def say(text: str) -> None:
+    """Print a line beside the progress bars, once for all processes."""
+    if processes.first():
+        print(text, file=sys.stderr)
+
+
 def announce_training(name: str, why: Sequence[str], seconds: float) -> None:
     """Say what is going to be trained, why, and how long that takes on this device."""
-    if processes.first():
-        takes = timedelta(seconds=round(seconds))
-        print(f"training {name} ({', '.join(why)}) takes about {takes}", file=sys.stderr)
+    takes = timedelta(seconds=round(seconds))
+    say(f"training {name} ({', '.join(why)}) takes about {takes}")

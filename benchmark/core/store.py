@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, overload
 
 from tqdm import tqdm
 
@@ -232,7 +232,7 @@ class Unfinished:
         items: Mapping[str, Item],
         compute: Callable[[Item], dict[str, Any]],
         unit: str = "batch",
-    ) -> list[dict[str, Any]]:
+    ) -> "Pieces":
         """What `compute` makes of each item, arrays by name; what was computed before is read.
 
         Args:
@@ -251,7 +251,7 @@ class Unfinished:
         items: Mapping[str, Item],
         compute: Callable[[Mapping[str, Item]], Iterable[dict[str, Any]]],
         unit: str = "batch",
-    ) -> list[dict[str, Any]]:
+    ) -> "Pieces":
         """`pieces` for a computation that takes the items that are to do and yields in turn."""
         import numpy as np
 
@@ -270,14 +270,36 @@ class Unfinished:
                     np.savez(file, **piece)
                 progress.update()
         processes.wait()
-        found = []
-        for name in items:
-            with np.load(self.path(f"{name}.npz"), allow_pickle=False) as saved:
-                found.append(dict(saved))
-        return found
+        return Pieces([self.path(f"{name}.npz") for name in items])
 
     def forget(self) -> None:
         """Remove it: the results have been written."""
         processes.wait()
         if processes.first():
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Pieces(Sequence[dict[str, Any]]):
+    """Arrays by name, piece after piece, each read from its file when it is asked for."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = list(paths)
+
+    def __len__(self) -> int:
+        """The number of pieces."""
+        return len(self._paths)
+
+    @overload
+    def __getitem__(self, place: int) -> dict[str, Any]: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> "Pieces": ...
+
+    def __getitem__(self, place: int | slice) -> "dict[str, Any] | Pieces":
+        """One piece, or some of them."""
+        import numpy as np
+
+        if isinstance(place, slice):
+            return Pieces(self._paths[place])
+        with np.load(self._paths[place], allow_pickle=False) as saved:
+            return dict(saved)

@@ -3,7 +3,7 @@
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from benchmark.data.seeds import seed_of
-from benchmark.data.splits import Split
+from benchmark.data.splits import Place, Split, blank
 
 RECOGNISED = "recognised.csv"
 """Lists the held-out compositions whose object the classifier names: split, seed, size, number."""
@@ -231,7 +231,9 @@ BACKGROUNDS: dict[str, Callable[[Generator, int], NDArray[np.float32]]] = {
 """Kinds of background: (generator, side) to an image (H, W, 3) in [0, 1]."""
 
 
-def make_splits(folder: Path, counts: dict[str, int], *, seed: int, size: int) -> dict[str, Split]:
+def make_splits(
+    folder: Path, counts: dict[str, int], *, seed: int, size: int, place: Place = blank
+) -> dict[str, Split]:
     """The splits of the sample, by name.
 
     Args:
@@ -239,6 +241,7 @@ def make_splits(folder: Path, counts: dict[str, int], *, seed: int, size: int) -
         counts: how many images of each split.
         seed: of all compositions.
         size: side of the images, in pixels.
+        place: where they are put.
 
     Raises:
         ValueError: damaged cut-outs, or more held-out images than are listed.
@@ -248,7 +251,7 @@ def make_splits(folder: Path, counts: dict[str, int], *, seed: int, size: int) -
     splits = {}
     for name, own in numbers.items():
         progress = tqdm(own, desc=f"images: {name}", unit="image", disable=None)
-        splits[name] = compose_split(name, progress, cutouts, seed, size)
+        splits[name] = compose_split(name, progress, cutouts, seed, size, place)
     refuse_repeats(splits)
     return splits
 
@@ -287,29 +290,33 @@ def compose_numbered(
 
 
 def compose_split(
-    name: str, numbers: Iterable[int], cutouts: list[Cutout], seed: int, size: int
+    name: str,
+    numbers: Collection[int],
+    cutouts: list[Cutout],
+    seed: int,
+    size: int,
+    place: Place = blank,
 ) -> Split:
     """The compositions of some numbers, as a split; see `compose_numbered`."""
-    made = {number: compose_numbered(name, number, cutouts, seed, size) for number in numbers}
-    rows = [{"id": f"{name}-{number:05d}"} | one.provenance() for number, one in made.items()]
-    pixels = np.array([one.pixels for one in made.values()], np.uint8)
-    objects = np.array([one.mask for one in made.values()], np.bool_)
+    tensors, rows = place(name, len(numbers), size), []
+    for at, number in enumerate(numbers):
+        made = compose_numbered(name, number, cutouts, seed, size)
+        tensors["pixels"][at] = torch.from_numpy(made.pixels)
+        tensors["objects"][at] = torch.from_numpy(made.mask)
+        tensors["labels"][at] = made.class_index
+        rows.append({"id": f"{name}-{number:05d}"} | made.provenance())
     columns = None if rows else ["id", "class_index", "class_name"]
-    return Split(
-        table=pd.DataFrame(rows, columns=columns),
-        pixels=torch.from_numpy(pixels.reshape(-1, 3, size, size)),
-        objects=torch.from_numpy(objects.reshape(-1, size, size)),
-        labels=torch.tensor([one.class_index for one in made.values()], dtype=torch.int64),
-    )
+    return Split(table=pd.DataFrame(rows, columns=columns), **tensors)
 
 
 def refuse_repeats(splits: dict[str, Split]) -> None:
     """Refuse a composition that stands in two places.
 
     Raises:
-        ValueError: names one.
+        ValueError: says how many do.
     """
-    seen = Counter(image.numpy().tobytes() for split in splits.values() for image in split.pixels)
+    images = (image for split in splits.values() for image in split.pixels)
+    seen = Counter(hashlib.blake2b(image.numpy(), digest_size=16).digest() for image in images)
     repeated = sum(count - 1 for count in seen.values())
     if repeated:
         raise ValueError(f"{repeated} compositions occur twice: expected none, change the seed")

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from benchmark.data.decoding import Crop, File, decoded
-from benchmark.data.splits import Listed, Split, root
+from benchmark.data.splits import Listed, Place, Split, blank, root
 
 BATCH = 64
 """Photographs a decoding process hands over at a time."""
@@ -17,12 +16,13 @@ BATCH = 64
 HELD_OUT = ("validation", "evaluation")
 
 
-def make_splits(folder: Path, crop: Crop) -> dict[str, Split | Listed]:
+def make_splits(folder: Path, crop: Crop, place: Place = blank) -> dict[str, Split | Listed]:
     """The three splits of the photographs that were listed.
 
     Args:
         folder: of the lists.
         crop: how they become images.
+        place: where the held-out ones are put.
 
     Raises:
         ValueError: a list or a photograph is missing, or a photograph is another one.
@@ -30,7 +30,7 @@ def make_splits(folder: Path, crop: Crop) -> dict[str, Split | Listed]:
     tables = {name: read_index(folder, name) for name in ("train", *HELD_OUT)}
     for name in HELD_OUT:
         refuse_changed(tables[name])
-    held = {name: split_of(tables[name], name, crop) for name in HELD_OUT}
+    held = {name: split_of(tables[name], name, crop, place) for name in HELD_OUT}
     return {"train": Listed(tables["train"], root(), crop), **held}
 
 
@@ -60,20 +60,15 @@ def refuse_changed(table: pd.DataFrame) -> None:
             raise ValueError(f"photograph {file} has changed: list them again")
 
 
-def split_of(table: pd.DataFrame, name: str, crop: Crop) -> Split:
+def split_of(table: pd.DataFrame, name: str, crop: Crop, place: Place) -> Split:
     """The centre crops of the photographs; no pixel is known to be the object's."""
-    pixels = decode(table, name, crop)
-    objects = torch.zeros(len(pixels), *pixels.shape[2:], dtype=torch.bool)
-    return Split(table, pixels, objects, torch.tensor(table["class_index"].to_numpy("int64")))
-
-
-def decode(table: pd.DataFrame, name: str, crop: Crop) -> Tensor:
-    """Centre crops, uint8 (N, 3, size, size); of no photograph none."""
+    tensors = place(name, len(table), crop.size)
+    tensors["labels"][:] = torch.from_numpy(table["class_index"].to_numpy("int64"))
     files: list[File] = [(root() / path, None) for path in table["path"]]
     batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
+    starts = range(0, len(files), BATCH)
     with tqdm(total=len(files), desc=name, unit="image", disable=None) as progress:
-        parts = [torch.empty(0, 3, crop.size, crop.size, dtype=torch.uint8)]
-        for part in decoded(batches, crop):
-            parts.append(part)
+        for start, part in zip(starts, decoded(batches, crop), strict=True):
+            tensors["pixels"][start : start + len(part)] = part
             progress.update(len(part))
-    return torch.cat(parts)
+    return Split(table=table, **tensors)

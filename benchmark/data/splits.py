@@ -1,10 +1,14 @@
 """Splits: images with ids, labels and object masks, or photographs that stay in their files."""
 
+import json
+import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import safetensors
 import torch
@@ -20,6 +24,59 @@ ROOT = "BENCHMARK_IMAGES"
 
 Batch = tuple[int, Tensor]
 """An epoch and the indices (n,) of some images."""
+
+
+Place = Callable[[str, int, int], dict[str, Tensor]]
+"""From the name of a split, its number of images and their side in pixels to tensors for them to
+be written into, see `blank`."""
+
+
+def blank(_name: str, count: int, side: int) -> dict[str, Tensor]:
+    """Tensors of a split, in memory: what Split has but for the table."""
+    return {name: torch.zeros(shape, dtype=t) for name, t, shape in _layout(count, side)}
+
+
+def mapped(path: Path, count: int, side: int) -> dict[str, Tensor]:
+    """Tensors of a split that lie in a new file of safetensors: what is written is there at once.
+
+    Of any number of images they take no memory.
+    """
+    header: dict[str, dict[str, Any]] = {}
+    end = 0
+    for name, dtype, shape in _layout(count, side):
+        start, end = end, end + dtype.itemsize * math.prod(shape)
+        known = {"dtype": SAFETENSORS[dtype], "shape": list(shape), "data_offsets": [start, end]}
+        header[name] = known
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + end)
+    return {
+        name: _tensor_in(path, 8 + len(text) + header[name]["data_offsets"][0], dtype, shape)
+        for name, dtype, shape in _layout(count, side)
+    }
+
+
+SAFETENSORS = {torch.int64: "I64", torch.uint8: "U8", torch.bool: "BOOL"}
+"""What safetensors calls the types of a split."""
+
+
+def _layout(count: int, side: int) -> list[tuple[str, torch.dtype, tuple[int, ...]]]:
+    """Names, types and shapes of the tensors of a split, in the order of safetensors."""
+    return [
+        ("labels", torch.int64, (count,)),
+        ("pixels", torch.uint8, (count, 3, side, side)),
+        ("objects", torch.bool, (count, side, side)),
+    ]
+
+
+def _tensor_in(path: Path, start: int, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+    """A tensor that is a part of a file; of no values one in memory."""
+    if not math.prod(shape):
+        return torch.zeros(shape, dtype=dtype)
+    kind = np.dtype(str(dtype).removeprefix("torch."))
+    return torch.from_numpy(np.memmap(path, kind, "r+", offset=start, shape=shape))
 
 
 @dataclass(frozen=True)
@@ -46,11 +103,6 @@ class Split:
     def ids(self) -> list[str]:
         """The id of each image."""
         return list(self.table["id"])
-
-    @property
-    def tensors(self) -> dict[str, Tensor]:
-        """What its file holds."""
-        return {"pixels": self.pixels, "objects": self.objects, "labels": self.labels}
 
     def part(self, chosen: slice) -> "Split":
         """Some of the images, as a split."""

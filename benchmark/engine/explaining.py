@@ -58,7 +58,7 @@ class Keeping(Protocol):
 
     def pieces(
         self, items: Mapping[str, slice], compute: Callable[[slice], dict[str, Any]]
-    ) -> list[dict[str, Any]]:
+    ) -> Sequence[dict[str, Any]]:
         """What `compute` makes of each item; what was computed before is read."""
 
 
@@ -73,7 +73,7 @@ def explain(
     count_unseen: bool = False,
     precision: Precision = "float32",
     name: str = "maps",
-) -> list[dict[str, Any]]:
+) -> Sequence[dict[str, Any]]:
     """Explain every image of a split, from where `work` left off.
 
     Args:

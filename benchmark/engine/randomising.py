@@ -80,7 +80,9 @@ def shuffle(network: nn.Module, percent: float, seed: int) -> None:
 def resized(maps: NDArray[np.float32], split: Split) -> NDArray[np.float32]:
     """Maps (N, H, W) at the size of the images, as the metrics see them."""
     size = split.pixels.shape[2:]
-    array: NDArray[np.float32] = Maps(torch.from_numpy(maps), size, [0] * len(maps)).resized.numpy()
+    array: NDArray[np.float32] = Maps(
+        torch.from_numpy(np.array(maps)), size, [0] * len(maps)
+    ).resized.numpy()
     return array
 
 

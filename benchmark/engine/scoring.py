@@ -1,8 +1,9 @@
 """Score maps: one row an image, measure and level; in one mode or in both."""
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from tempfile import TemporaryFile
 from typing import Any, Protocol
 
 import numpy as np
@@ -47,15 +48,20 @@ def refuse_bad_maps(
     """
     if maps.ndim != 3 or len(maps) != images:
         raise ValueError(f"{source} has shape {maps.shape}: expected ({images}, h, w)")
-    bad = ~np.isfinite(maps).all(axis=(1, 2))
+    bad = np.empty(images, np.bool_)
+    low, high = np.inf, -np.inf
+    for start in range(0, images, PERTURBED):
+        own = slice(start, start + PERTURBED)
+        bad[own] = ~np.isfinite(maps[own]).all(axis=(1, 2))
+        good = maps[own][~bad[own]]
+        low, high = float(good.min(initial=low)), float(good.max(initial=high))
     if bad.any() and not count_nan:
         raise ValueError(
             f"{source}: {int(bad.sum())} of {images} maps hold NaN or infinite values, the first "
             f"is map {int(bad.argmax())}: expected finite values, or explain.nan_maps: count"
         )
-    good = maps[~bad]
-    if good.size and (good.min() < 0 or good.max() > 1):
-        raise ValueError(f"{source} ranges from {good.min()} to {good.max()}: expected [0, 1]")
+    if low < 0 or high > 1:
+        raise ValueError(f"{source} ranges from {low:.3g} to {high:.3g}: expected [0, 1]")
 
 
 def image_seeds(seed: int, split: Split) -> list[int]:
@@ -126,10 +132,39 @@ def reference_noise(road: dict[str, Any], backbone: Backbone, *, raw: bool) -> d
     }
 
 
+@dataclass(frozen=True)
+class Predicted:
+    """Images, and what a backbone says of them: the same for all maps that are scored on it.
+
+    Attributes:
+        split: the images.
+        before: (N, K), the probabilities of each, before anything is done to it.
+    """
+
+    split: Split
+    before: Tensor
+
+    def part(self, chosen: slice) -> "Predicted":
+        """Some of the images, and what is said of them."""
+        return Predicted(self.split.part(chosen), self.before[chosen])
+
+
+def predict(backbone: Backbone, split: Split, batch_size: int) -> Predicted:
+    """What a backbone says of images, so many at a time; the probabilities lie in a file."""
+    parts = (split.images(block).to(backbone.device) for block in split.batches(batch_size))
+    answers = metrics.answers_of(partial(in_memory, backbone.probabilities), parts, batch_size)
+    with TemporaryFile() as file:
+        shape = len(split), backbone.classes
+        before = np.memmap(file, np.float32, "w+", shape=shape)
+        for block, answer in zip(split.batches(batch_size), answers, strict=True):
+            before[block] = answer.cpu().numpy()
+    return Predicted(split, torch.from_numpy(before))
+
+
 def blocks(split: Split, views: Sequence[View], name: str = "scores") -> dict[str, slice]:
     """The images scored at a time, by the names of their pieces."""
-    count = 1 + sum(metric.versions for view in views for metric in metrics.perturbing(view.suite))
-    size = max(1, PERTURBED // count)
+    count = sum(metric.versions for view in views for metric in metrics.perturbing(view.suite))
+    size = max(1, PERTURBED // max(1, count))
     return {f"{name}-{block.start:06d}": block for block in split.batches(size)}
 
 
@@ -141,14 +176,14 @@ class Keeping(Protocol):
         items: Mapping[str, slice],
         compute: Callable[[Mapping[str, slice]], Iterable[dict[str, Any]]],
         unit: str,
-    ) -> list[dict[str, Any]]:
+    ) -> Sequence[dict[str, Any]]:
         """What `compute` yields for each item that is to do; what was computed before is read."""
 
 
 def score(
     views: list[View],
     backbone: Backbone,
-    split: Split,
+    images: Predicted,
     work: Keeping,
     *,
     seed: int,
@@ -161,7 +196,7 @@ def score(
     Args:
         views: maps and metrics.
         backbone: that is asked.
-        split: the images.
+        images: with what it says of them, see `predict`.
         work: where finished blocks are kept.
         seed: of ties and noise, see `image_seeds`.
         batch_size: images through the network at a time.
@@ -172,10 +207,12 @@ def score(
     Returns:
         a table a view, with the columns image, metric, level, value, weights.
     """
-    seeds = image_seeds(seed, split)
+    seeds = image_seeds(seed, images.split)
     pieces = work.streamed(
-        blocks(split, views, name),
-        lambda todo: score_blocks(views, backbone, split, seeds, batch_size, target, todo.values()),
+        blocks(images.split, views, name),
+        lambda todo: score_blocks(
+            views, backbone, images, seeds, batch_size, target, todo.values()
+        ),
         "block",
     )
     return [joined_scores(pieces, backbone, number) for number in range(len(views))]
@@ -184,7 +221,7 @@ def score(
 def score_blocks(
     views: list[View],
     backbone: Backbone,
-    split: Split,
+    images: Predicted,
     seeds: list[int],
     batch_size: int,
     target: Choice,
@@ -192,13 +229,13 @@ def score_blocks(
 ) -> Iterator[dict[str, Any]]:
     """Scores of each view, block after block of the images.
 
-    The images and their perturbed versions for all metrics and views share their forward passes, in
+    The perturbed versions of the images for all metrics and views share their forward passes, in
     batches of one size: nothing depends on which images, metrics or views are scored together.
 
     Args:
         views: maps and metrics.
         backbone: that is asked.
-        split: all images.
+        images: all of them, see `predict`.
         seeds: of all images, see `image_seeds`.
         batch_size: images through the network at a time.
         target: which class was explained, see `score`.
@@ -207,28 +244,27 @@ def score_blocks(
     Returns:
         the columns of `joined_scores` for each block, their names after the number of the view.
     """
-    waiting: deque[tuple[slice, list[Maps | None]]] = deque()
+    split, todo = images.split, list(chosen)
+    seen: dict[int, list[Maps | None]] = {}
 
     def versions() -> Iterator[Tensor]:
-        for block in chosen:
+        for block in todo:
             pixels = split.images(block).to(backbone.device)
-            seen = [maps_of(view, block, pixels, seeds) for view in views]
-            waiting.append((block, seen))
-            yield pixels
-            for view, maps in zip(views, seen, strict=True):
+            seen[block.start] = [maps_of(view, block, pixels, seeds) for view in views]
+            yield pixels[:0]  # so that a block without perturbed images is reached as well
+            for view, maps in zip(views, seen[block.start], strict=True):
                 if maps is not None:
                     for metric in metrics.perturbing(view.suite):
                         yield metric.perturb(pixels[: len(maps)], maps).flatten(0, 1)
 
-    answers = metrics.answers_of(
-        lambda batch: in_memory(backbone.probabilities, batch), versions(), batch_size
-    )
-    for before in answers:
-        block, seen = waiting.popleft()
+    answers = metrics.answers_of(partial(in_memory, backbone.probabilities), versions(), batch_size)
+    for block in todo:
+        next(answers)
+        before = images.before[block].to(backbone.device)
         objects = split.objects[block].to(backbone.device)
         targets = choose_targets(before, target, split.labels[block])
         found: dict[str, Any] = {}
-        for number, (view, maps) in enumerate(zip(views, seen, strict=True)):
+        for number, (view, maps) in enumerate(zip(views, seen.pop(block.start), strict=True)):
             rows: list[Row] = []
             if maps is not None:
                 own = slice(len(maps))
@@ -241,7 +277,7 @@ def score_blocks(
 
 def maps_of(view: View, batch: slice, pixels: Tensor, seeds: list[int]) -> Maps | None:
     """The maps of a view in a batch of images, or None if it scores none of them."""
-    maps = torch.from_numpy(view.maps[batch]).to(pixels.device)
+    maps = torch.from_numpy(np.array(view.maps[batch])).to(pixels.device)
     if not len(maps):
         return None
     return MODES[view.mode](maps, pixels.shape[2:], seeds[batch][: len(maps)])

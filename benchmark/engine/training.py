@@ -17,7 +17,7 @@ import methods
 from benchmark.data.seeds import seed_of
 from benchmark.data.splits import Batch, Listed, Split, as_pixels
 from benchmark.engine import parallel
-from benchmark.engine.devices import autocast
+from benchmark.engine.devices import autocast, clock
 from benchmark.engine.recipe import Precision, Recipe
 from methods import Backbone, TrainableExplainer
 from metrics import Maps
@@ -334,13 +334,6 @@ def seconds_of_training(explainer: TrainableExplainer, recipe: Recipe, images: i
 def step_count(recipe: Recipe, images: int) -> int:
     """The number of training steps of a recipe with so many training images."""
     return recipe.epochs * (min(recipe.images or images, images) // recipe.batch_size)
-
-
-def clock(device: torch.device) -> float:
-    """Seconds, once the device is done."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def take_steps(

@@ -262,7 +262,7 @@ def sheet(
     params: Params, cell: Cell, backbone: Backbone, split: Split, photographs: Tensor
 ) -> bytes:
     """A row an image, of tiles side by side: the map in colours, and what the metrics saw."""
-    native = results.read_array(cell.maps)[: len(split)]
+    native = np.array(results.read_array(cell.maps)[: len(split)])
     seeds = scoring.image_seeds(params.seed, split)
     maps = MODES[params.mode](torch.from_numpy(native), photographs.shape[2:], seeds)
     colours = torch.from_numpy(coloured(shown(native, photographs.shape[2:])))

@@ -76,7 +76,7 @@ def shown(maps: Floats, size: tuple[int, ...]) -> Floats:
     At the size of the image, as the metrics see them. A map with less than one pixel in a hundred
     above zero is shown as it is.
     """
-    native = torch.from_numpy(np.ascontiguousarray(maps, np.float32))
+    native = torch.from_numpy(np.array(maps, np.float32, order="C"))
     resized = Maps(native, (size[0], size[1]), [0] * len(maps)).resized
     top = np.array([np.percentile(own, PERCENTILE) for own in resized.numpy()], np.float32)
     found: Floats = (resized.numpy() / np.where(top > 0, top, 1.0)[:, None, None]).clip(max=1)

@@ -135,7 +135,8 @@ def test_whole_metric(
     def ours() -> Any:
         view = scoring.View("corrected", [ROAD()], native.cpu().numpy())
         seeds, blocks = list(range(count)), scoring.blocks(split, [view]).values()
-        return list(scoring.score_blocks([view], lite0, split, seeds, 32, "predicted", blocks))
+        images = scoring.predict(lite0, split, 32)
+        return list(scoring.score_blocks([view], lite0, images, seeds, 32, "predicted", blocks))
 
     def theirs() -> None:
         for order in (ROADMostRelevantFirst, ROADLeastRelevantFirst):

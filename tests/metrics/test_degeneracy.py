@@ -22,4 +22,4 @@ def test_counts() -> None:
 
 
 def test_the_largest_group_counts() -> None:
-    assert tied_pixels(torch.tensor([[[1.0, 1.0, 2.0, 2.0, 2.0]]])).tolist() == [60]
+    assert tied_pixels(torch.tensor([[1.0, 1.0, 2.0, 2.0, 2.0]])).tolist() == [60]

@@ -148,3 +148,10 @@ def test_modes_agree_without_ties() -> None:
     for percent in (10, 50, 90):
         assert torch.equal(corrected.top(percent), reference.top(percent))
         assert torch.equal(corrected.bottom(percent), reference.bottom(percent))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_values_are_sorted_whatever_the_ties(mode: str) -> None:
+    native = torch.rand(3, 5, 5, generator=torch.Generator().manual_seed(0)).mul(4).round()
+    maps = MODES[mode](native, (20, 20), [0, 1, 2])
+    assert torch.equal(maps.ascending, maps.resized.flatten(1).sort(dim=1).values)

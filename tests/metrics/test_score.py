@@ -54,8 +54,9 @@ def test_it_is_what_the_stages_give(
     views = scoring.views_of(
         {n: (s, 3) for n, s in settings.items()}, mode, cnn, maps, trained=True
     )
+    predicted = scoring.predict(cnn, split, batch_size)
     (piece,) = scoring.score_blocks(
-        views, cnn, split, seeds, batch_size, "predicted", [slice(0, 3)]
+        views, cnn, predicted, seeds, batch_size, "predicted", [slice(0, 3)]
     )
     staged = scoring.joined_scores([piece], cnn)
     if mode == "reference":
@@ -101,7 +102,7 @@ def test_stages_leave_agreement_out_of_other_classes(cnn: Backbone, make_split: 
         (piece,) = scoring.score_blocks(
             [view],
             cnn,
-            split,
+            scoring.predict(cnn, split, 8),
             [0, 1, 2],
             8,
             target,

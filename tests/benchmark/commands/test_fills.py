@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import MakeSplit, tiny_cnn, tiny_spec
+from stand_in import write_split
 
 import methods
 from benchmark import evaluate, explain
@@ -46,8 +47,7 @@ def stored(
     }
     params = settings.model_copy(update=changed)
     split = make_split("evaluation", IMAGES)
-    results.write_tensors(results.split_path("evaluation"), split.tensors)
-    results.write_csv(results.split_table_path("evaluation"), split.table)
+    write_split("evaluation", split)
     for backbone in params.backbones:
         explain.main(params, backbone)
         evaluate.main(params, backbone)

@@ -12,9 +12,10 @@ import shared_work
 import torch
 from conftest import MakeSplit, tiny_cnn
 from safetensors.torch import load_file
+from stand_in import write_split
 from torch import nn
 
-from benchmark.core import processes, results
+from benchmark.core import processes
 from benchmark.core.store import Key, Unfinished
 from benchmark.engine import parallel, scoring, training
 from benchmark.engine.recipe import Recipe
@@ -45,8 +46,7 @@ def test_two_processes_do_the_work_of_one(
     monkeypatch.chdir(tmp_path)
     for name, images in (("train", 35), ("validation", 70), ("evaluation", 21)):
         split = make_split(name, images)
-        results.write_tensors(results.split_path(name), split.tensors)
-        results.write_csv(results.split_table_path(name), split.table)
+        write_split(name, split)
     monkeypatch.setattr(scoring, "PERTURBED", shared_work.PERTURBED)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -30,6 +30,17 @@ def test_arrays_there_and_back(tmp_path: Path) -> None:
     assert np.array_equal(results.read_array(tmp_path / "maps.npy"), array)
 
 
+def test_an_array_in_parts_is_the_file_of_the_whole(tmp_path: Path) -> None:
+    array = np.arange(60, dtype=np.float32).reshape(5, 3, 4)
+    np.save(tmp_path / "whole.npy", array)
+    results.write_parts(tmp_path / "maps.npy", (array[i : i + 2] for i in (0, 2, 4)), 5)
+    assert (tmp_path / "maps.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+    assert not results.read_array(tmp_path / "maps.npy").flags.writeable
+    with pytest.raises(ValueError, match=r"5 rows for .*few.npy: expected 6"):
+        results.write_parts(tmp_path / "few.npy", [array], 6)
+    assert not (tmp_path / "few.npy").exists()
+
+
 def test_damaged_and_missing_files_are_refused_in_one_line(tmp_path: Path) -> None:
     results.write_array(tmp_path / "maps.npy", np.zeros((4, 4)))
     whole = (tmp_path / "maps.npy").read_bytes()

@@ -17,8 +17,9 @@ def names(*modules: str) -> set[str]:
 
 def test_what_this_repository_is_made_of() -> None:
     assert names("methods.gradcam") == {
-        "methods", "methods._base", "methods._cam", "methods._inputs", "methods._layers",
-        "methods._networks", "methods._probe", "methods._weights", "methods._wrapping",
+        "methods", "methods._acceleration", "methods._base", "methods._cam", "methods._inputs",
+        "methods._known", "methods._layers", "methods._networks", "methods._probe",
+        "methods._weights", "methods._wrapping",
         "methods.gradcam",
     }  # fmt: skip
     assert "metrics.road" not in names("benchmark.engine.explaining")

@@ -201,7 +201,7 @@ def test_processes_share_the_pieces(monkeypatch: pytest.MonkeyPatch, count: int)
         work = Unfinished("explain x", KEY)
         if index:
             with pytest.raises(FileNotFoundError):
-                work.streamed(items, compute)
+                list(work.streamed(items, compute))
     assert [int(p["item"]) for p in work.streamed(items, compute)] == list(range(7))
     assert sorted(done) == list(range(7))
 

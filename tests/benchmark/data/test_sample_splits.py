@@ -6,10 +6,12 @@ import pandas as pd
 import pytest
 import torch
 from conftest import load_script
+from safetensors.torch import save_file
+from torch import Tensor
 
 from benchmark.data import compositions
 from benchmark.data.compositions import Cutout, load_cutouts
-from benchmark.data.splits import Split
+from benchmark.data.splits import Split, mapped, read_split
 from methods import Backbone
 
 SAMPLE = Path(__file__).parents[3] / "data" / "sample"
@@ -86,3 +88,25 @@ def test_a_split_may_be_empty() -> None:
     empty = made["validation"]
     assert (empty.pixels.shape, empty.objects.shape) == ((0, 3, 32, 32), (0, 32, 32))
     assert (len(empty), empty.labels.dtype) == (0, torch.int64)
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_a_split_in_a_file_is_that_in_memory(count: int, tmp_path: Path) -> None:
+    """And its file is what safetensors writes."""
+
+    def place(name: str, count: int, side: int) -> dict[str, Tensor]:
+        return mapped(tmp_path / f"{name}.safetensors", count, side)
+
+    counts = {"train": count}
+    own = compositions.make_splits(SAMPLE, counts, seed=0, size=32)["train"]
+    made = compositions.make_splits(SAMPLE, counts, seed=0, size=32, place=place)["train"]
+    made.table.to_csv(tmp_path / "train.csv", index=False)
+    read = read_split(tmp_path, "train")
+    for split in (made, read):
+        assert torch.equal(split.pixels, own.pixels)
+        assert torch.equal(split.objects, own.objects)
+        assert torch.equal(split.labels, own.labels)
+    tensors = {"pixels": own.pixels, "objects": own.objects, "labels": own.labels}
+    save_file(tensors, tmp_path / "expected.safetensors")
+    written = (tmp_path / "train.safetensors").read_bytes()
+    assert written == (tmp_path / "expected.safetensors").read_bytes()

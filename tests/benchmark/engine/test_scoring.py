@@ -1,5 +1,6 @@
 """Scoring: one row an image and value, whatever the batches, the order and the images beside."""
 
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from benchmark.core.params import Params
 from benchmark.core.store import Key, Unfinished
 from benchmark.data.splits import Split
 from benchmark.engine import scoring
-from methods import Backbone
+from methods import Backbone, Passes
 from metrics import MODES, Metric, _score
 from metrics.complexity import Complexity
 from metrics.confidence import Confidence
@@ -46,8 +47,9 @@ def score_views(
     views: list[scoring.View], backbone: Backbone, split: Split, seeds: list[int], batch_size: int
 ) -> list[pd.DataFrame]:
     blocks = scoring.blocks(split, views).values()
+    images = scoring.predict(backbone, split, batch_size)
     pieces = list(
-        scoring.score_blocks(views, backbone, split, seeds, batch_size, "predicted", blocks)
+        scoring.score_blocks(views, backbone, images, seeds, batch_size, "predicted", blocks)
     )
     return [scoring.joined_scores(pieces, backbone, number) for number in range(len(views))]
 
@@ -203,8 +205,8 @@ def test_views_share_a_pass_and_nothing_else(
     ]
     before = tiny.passes.forward
     together = score_views(views, tiny, split, SEEDS, 7)
-    asked = 9 * (1 + 2 + 4 + 6 + 2 + 1)
-    assert tiny.passes.forward - before == -(-asked // 7) * 7  # the last batch is filled
+    asked = 9, 9 * (2 + 4 + 6 + 2 + 1)  # the images, and what is made of them
+    assert tiny.passes.forward - before == sum(-(-n // 7) * 7 for n in asked)  # filled batches
     for view, scores in zip(views, together, strict=True):
         (alone,) = score_views([view], tiny, split, SEEDS, 32)
         equal(scores, alone)
@@ -214,7 +216,7 @@ def test_views_share_a_pass_and_nothing_else(
 @pytest.mark.parametrize("batch_size", [1, 4, 5, 100])
 def test_batches_are_full(lengths: list[int], batch_size: int) -> None:
     rows = torch.arange(sum(lengths))
-    taken: scoring.deque[int] = scoring.deque()
+    taken: deque[int] = deque()
     batches = list(_score.full_batches(iter(rows.split(lengths)), batch_size, taken))
     assert torch.equal(torch.cat([batch[:count] for batch, count in batches]), rows)
     assert {len(batch) for batch, _ in batches} == {batch_size}
@@ -251,7 +253,7 @@ def bad(value: float) -> np.ndarray:
     [
         (bad(np.nan), r"maps.npy: 1 of 3 maps hold NaN or infinite values, the first is map 1"),
         (bad(np.inf), "NaN or infinite"),
-        (bad(2.0), r"ranges from 0.5 to 2.0: expected \[0, 1\]"),
+        (bad(2.0), r"ranges from 0.5 to 2: expected \[0, 1\]"),
         (bad(0.1)[:2], r"has shape \(2, 4, 4\): expected \(3, h, w\)"),
     ],
 )
@@ -379,12 +381,13 @@ def test_goes_on_after_a_kill_without_repeating_images(
     blocks = scoring.blocks(split, views)
     assert len(blocks) > 3
     whole = score_views(views, cnn, split, seeds, 32)
+    images = scoring.predict(cnn, split, 32)
     scored: list[slice] = []
 
     def run(stop: int) -> list[pd.DataFrame]:
         def compute(todo: dict[str, slice]) -> object:
             for piece, block in zip(
-                scoring.score_blocks(views, cnn, split, seeds, 32, "predicted", todo.values()),
+                scoring.score_blocks(views, cnn, images, seeds, 32, "predicted", todo.values()),
                 todo.values(),
                 strict=True,
             ):
@@ -402,3 +405,32 @@ def test_goes_on_after_a_kill_without_repeating_images(
     for found, expected in zip(run(100), whole, strict=True):
         pd.testing.assert_frame_equal(found, expected, check_exact=True)
     assert scored == list(blocks.values())
+
+
+def test_what_is_said_of_the_images_is_asked_once(cnn: Backbone, make_split: MakeSplit) -> None:
+    split = make_split("evaluation", 7)
+    cnn.passes = Passes()
+    found = scoring.predict(cnn, split, 4)
+    assert cnn.passes.forward == 8  # the last batch is filled
+    expected = torch.cat([cnn.probabilities(split.images(slice(i, i + 1))) for i in range(7)])
+    assert torch.allclose(found.before, expected, atol=1e-6)
+    assert torch.equal(found.part(slice(2, 5)).before, found.before[2:5])
+    assert found.part(slice(2, 5)).split.ids == split.ids[2:5]
+    maps = np.random.default_rng(0).random((7, 8, 8), np.float32)
+    cnn.passes = Passes()
+    views = [scoring.View("corrected", [Confidence([50])], maps)]
+    list(scoring.score_blocks(views, cnn, found, [0] * 7, 7, "predicted", [slice(0, 7)]))
+    assert cnn.passes.forward == 7
+
+
+def test_metrics_that_only_read_ask_nothing(cnn: Backbone, make_split: MakeSplit) -> None:
+    split = with_objects(make_split("evaluation", 5))
+    maps = np.random.default_rng(0).random((5, 8, 8), np.float32)
+    images = scoring.predict(cnn, split, 5)
+    cnn.passes = Passes()
+    views = [scoring.View("corrected", [Localisation()], maps)]
+    blocks = [slice(0, 3), slice(3, 5)]
+    pieces = list(scoring.score_blocks(views, cnn, images, [0] * 5, 4, "predicted", blocks))
+    assert cnn.passes.forward == 0
+    scores = scoring.joined_scores(pieces, cnn)
+    assert sorted(set(scores["image"])) == split.ids

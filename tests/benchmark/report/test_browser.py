@@ -16,6 +16,7 @@ import pytest
 import torch
 from conftest import MakeSplit, tiny_cnn
 from PIL import Image
+from stand_in import write_split
 
 from benchmark import page
 from benchmark.core import results
@@ -48,8 +49,7 @@ def stored(
     }
     monkeypatch.setattr(page, "Project", partial(Project, catalogue=Catalogue(facts, {})))
     split = make_split("evaluation", IMAGES)
-    results.write_tensors(results.split_path("evaluation"), split.tensors)
-    results.write_csv(results.split_table_path("evaluation"), split.table)
+    write_split("evaluation", split)
     rng = np.random.default_rng(0)
     for backbone, name in itertools.product(("net", "other"), DROPS):
         maps = rng.random((IMAGES, 8, 8), np.float32)
