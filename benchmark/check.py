@@ -36,7 +36,7 @@ def main(params: Params) -> None:
 
     Raises:
         ValueError: parameters that mean nothing, a network or explainer that cannot be built, too
-            little disk or memory.
+            little disk.
     """
     refuse_torn_lock()
     project = Project(params)

@@ -91,9 +91,10 @@ def score_cells(
             shelf.touch([made for made in own if made not in missing])
             shelf.record(missing)
         work.forget()
-    seconds = clock(network.device) - start
-    size = params.evaluate.batch_size
-    say(f"evaluate {backbone}: {share_of_network(network, size, seconds)}")
+    if processes.first():
+        seconds = clock(network.device) - start
+        share = share_of_network(network, params.evaluate.batch_size, seconds)
+        say(f"evaluate {backbone}: {share}")
 
 
 def kept_images(project: Project, shelf: Shelf, made: Result) -> int:

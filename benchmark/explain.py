@@ -65,8 +65,9 @@ def main(params: Params, backbone: str, cheap: bool = False) -> None:
                 if processes.first():
                     shelf.record([made])
                 work.forget()
-        seconds = clock(network.device) - start
-        say(f"explain {backbone}: {share_of_network(network, batch_size, seconds)}")
+        if processes.first():
+            seconds = clock(network.device) - start
+            say(f"explain {backbone}: {share_of_network(network, batch_size, seconds)}")
     if processes.first() and not cheap:
         shelf.prune(every, results.COST / backbone)
 

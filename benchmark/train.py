@@ -45,9 +45,10 @@ def main(params: Params, backbone: str) -> None:
                 results.write_csv(made.files[1], curve)
                 shelf.record([made])
             work.forget()
-        seconds = clock(network.device) - start
-        size = min(cells[name][0].recipe.batch_size for name in due)
-        say(f"train {backbone}: {share_of_network(network, size, seconds)}")
+        if processes.first():
+            seconds = clock(network.device) - start
+            size = min(cells[name][0].recipe.batch_size for name in due)
+            say(f"train {backbone}: {share_of_network(network, size, seconds)}")
     if processes.first():
         shelf.prune(every, results.CURVES / backbone)
 

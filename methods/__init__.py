@@ -2,6 +2,8 @@
 
 import importlib
 import inspect
+import json
+import operator
 import pkgutil
 import traceback
 from collections.abc import Iterator, Mapping
@@ -197,15 +199,15 @@ def refuse_settings(cls: type[Explainer], settings: Mapping[str, Any]) -> None:
                 f"unknown setting {key!r} of explainer {name!r}: expected one of "
                 f"{', '.join(known) or 'none, it has no settings'}"
             )
-        try:
-            TypeAdapter(known[key]).validate_python(value, strict=True)
-        except PydanticSchemaGenerationError:  # a class of somebody's own
-            continue
-        except ValidationError as error:
-            expected = error.errors()[0]["msg"].removeprefix("Input should be ")
-            raise ValueError(
-                f"setting {key!r} of explainer {name!r} is {value!r}: expected {expected}"
-            ) from error
+        with suppress(PydanticSchemaGenerationError, TypeError):  # of somebody's own types
+            text = json.dumps(value, default=operator.index)  # what parameters can say
+            try:
+                TypeAdapter(known[key]).validate_json(text, strict=True)
+            except ValidationError as error:
+                expected = error.errors()[0]["msg"].removeprefix("Input should be ")
+                raise ValueError(
+                    f"setting {key!r} of explainer {name!r} is {value!r}: expected {expected}"
+                ) from error
 
 
 def build(

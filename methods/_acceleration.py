@@ -17,7 +17,7 @@ from methods._base import Backbone
 def accelerate(backbone: Backbone, device: str | torch.device) -> Backbone:
     """The backbone on its device, as fast as it goes exactly; its network is altered."""
     compute_exactly()
-    backbone.network = fold_batch_norms(backbone.network, backbone.size)
+    backbone.network = fold_batch_norms(backbone.network.cpu(), backbone.size)
     pad_in_kernels(backbone.network)
     return backbone.to(device).to(memory_format=torch.channels_last)
 

@@ -508,7 +508,7 @@ def refuse_size(name: str, size: Any) -> None:
     Raises:
         ValueError: names the backbone and the size.
     """
-    if not isinstance(size, int) or size < 1:
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise ValueError(
             f"backbone {name!r} has size {size!r}: expected the side of a square, in pixels"
         )

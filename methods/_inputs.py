@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, SupportsIndex, get_args
@@ -90,35 +90,39 @@ def read_photographs(
         raise ValueError(
             f"photographs are {photographs!r}: expected a list of at least one path or PIL image"
         )
-    opened = [
-        in_colours(own, "that is given") if isinstance(own, Image.Image) else open_photograph(own)
-        for own in photographs
-    ]
+    opened = [open_photograph(own) for own in photographs]
     return torch.stack([prepare(photograph) for photograph in opened]).float() / 255
 
 
-def open_photograph(path: str | Path) -> Image.Image:
-    """A photograph in RGB, turned as its EXIF entry says.
+def open_photograph(photograph: str | Path | Image.Image) -> Image.Image:
+    """A photograph in RGB, turned as its EXIF entry says; what is transparent is not seen as such.
+
+    Args:
+        photograph: its path, or itself.
 
     Raises:
-        ValueError: it is missing, damaged, or has more than 8 bits a channel.
+        ValueError: it is missing, damaged, has more than 8 bits a channel, or is none.
     """
+    if not isinstance(photograph, str | Path | Image.Image):
+        kind = type(photograph).__name__
+        raise ValueError(f"a photograph is of type {kind}: expected a path or a PIL image")
+    name = "that is given" if isinstance(photograph, Image.Image) else str(photograph)
     try:
-        with Image.open(path) as image:
-            return in_colours(image, str(path))
-    except (OSError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot read the photograph {path}: {error}") from error
-
-
-def in_colours(image: Image.Image, name: str) -> Image.Image:
-    """An image in RGB, turned as its EXIF entry says.
-
-    Raises:
-        ValueError: it has more than 8 bits a channel, which PIL would cut off at 255.
-    """
-    if image.mode.startswith(("I", "F")):
+        with _opened(photograph) as image:
+            deep = image.mode.startswith(("I", "F"))  # which PIL would cut off at 255
+            turned = ImageOps.exif_transpose(image).convert("RGB")
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"cannot read the photograph {name}: {error}") from error
+    if deep:
         raise ValueError(f"the photograph {name} has more than 8 bits a channel: expected 8")
-    return ImageOps.exif_transpose(image).convert("RGB")
+    return turned
+
+
+def _opened(photograph: str | Path | Image.Image) -> AbstractContextManager[Image.Image]:
+    """An image within a block; that of a path is closed after it."""
+    if isinstance(photograph, Image.Image):
+        return nullcontext(photograph)
+    return Image.open(photograph)
 
 
 def choose_targets(

@@ -50,7 +50,8 @@ def wrap(
 ) -> Backbone:
     """A classifier as a frozen backbone, in eval mode.
 
-    A network that is given stays the same object: it is frozen and put into eval mode.
+    A network that is given stays the same object: it is frozen, put into eval mode, and moved if
+    `device` says so.
 
     Args:
         network: any nn.Module that maps normalised images (B, 3, H, W) to logits (B, K), also an
@@ -104,8 +105,8 @@ def wrap(
         "channels_last": channels_last,
         "trusted": trusted,
     }
-    home = next((own.device for own in made.parameters()), torch.device("cpu"))
-    where = _existing(home if device is None else device)
+    home = _device_of(name, made)
+    where = home if device is None else _existing(device)
     try:
         made.eval().cpu()  # where images of the probe are
         if taps is None:
@@ -150,10 +151,27 @@ def _joined(name: str, known: Mapping[str, Any], given: Mapping[str, Any]) -> di
         )
     refuse_size(name, joined["size"])
     refuse_normalisation(name, joined["mean"], joined["std"])
+    joined |= {key: [float(value) for value in joined[key]] for key in ("mean", "std")}
     prepared = joined.get("preparation")
     if given["preparation"] is None and prepared is not None:
         joined["preparation"] = prepared.scaled(joined["size"])
     return joined
+
+
+def _device_of(name: str, network: nn.Module) -> torch.device:
+    """Where a network is; the CPU if it has no weights.
+
+    Raises:
+        ValueError: on several devices, or on none.
+    """
+    tensors = (*network.parameters(), *network.buffers())
+    devices = list(dict.fromkeys(tensor.device for tensor in tensors))
+    if len(devices) > 1 or any(device.type == "meta" for device in devices):
+        raise ValueError(
+            f"backbone {name!r} is on {', '.join(map(str, devices))}: expected all of it on one "
+            "device, with its weights"
+        )
+    return devices[0] if devices else torch.device("cpu")
 
 
 def _existing(device: str | torch.device) -> torch.device:
@@ -163,8 +181,8 @@ def _existing(device: str | torch.device) -> torch.device:
         ValueError: torch finds none of that name.
     """
     try:
-        return torch.empty(0, device=device).device
-    except (AssertionError, RuntimeError) as error:
+        return torch.zeros(1, device=device).cpu().new_empty(0, device=device).device
+    except (AssertionError, NotImplementedError, RuntimeError) as error:
         raise ValueError(
             f"device is {str(device)!r}, which torch does not find: expected cpu"
             f"{', cuda' if torch.cuda.is_available() else ''}"
@@ -221,7 +239,7 @@ def _taking_images(name: str, size: int) -> Iterator[None]:
         said = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise ValueError(
             f"backbone {name!r} does not take images of {size} x {size} pixels ({said}): expected "
-            f"a network of float32 images (B, 3, {size}, {size}), of the size that it is made for"
+            f"a network that works on images (B, 3, {size}, {size}) of float32"
         ) from error
 
 

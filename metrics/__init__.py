@@ -2,6 +2,8 @@
 
 import importlib
 import inspect
+import json
+import operator
 import pkgutil
 from collections.abc import Mapping, Sequence
 from typing import Any, get_type_hints
@@ -64,15 +66,17 @@ def build(name: str, settings: Mapping[str, Any]) -> Metric:
         ValueError: no such metric, or a setting it does not have or of another type.
     """
     cls = load(name)
-    known = {key: own for key, own in get_type_hints(cls.__init__).items() if key != "return"}
+    hints = get_type_hints(cls.__init__)
+    known = {key: hints.get(key, Any) for key in inspect.signature(cls).parameters}
     for key, value in settings.items():
         if key not in known:
             raise ValueError(
                 f"unknown setting {key!r} of metric {name!r}: expected one of "
                 f"{', '.join(known) or 'none, it has no settings'}"
             )
+        text = json.dumps(value, default=operator.index)  # what parameters can say
         try:
-            TypeAdapter(known[key]).validate_python(value, strict=True)
+            TypeAdapter(known[key]).validate_json(text, strict=True)
         except ValidationError as error:
             expected = error.errors()[0]["msg"].removeprefix("Input should be ")
             raise ValueError(

@@ -35,8 +35,15 @@ def score_maps(
     _refuse_bad_input(maps, images, targets, mode)
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}: expected at least 1")
-    seen = MODES[mode](maps.float(), images.shape[2:], seeds_of(images) if seeds is None else seeds)
+    if seeds is not None and len(seeds) != len(images):
+        raise ValueError(f"there are {len(seeds)} seeds: expected {len(images)}, one an image")
     blank = torch.zeros_like(images[:, 0], dtype=torch.bool)
+    if objects is not None and (objects.shape, objects.dtype) != (blank.shape, torch.bool):
+        raise ValueError(
+            f"objects are {objects.dtype} of shape {tuple(objects.shape)}: expected torch.bool of "
+            f"{tuple(blank.shape)}"
+        )
+    seen = MODES[mode](maps.float(), images.shape[2:], seeds_of(images) if seeds is None else seeds)
     with torch.no_grad():
         answers = answers_of(probabilities, _versions(suite, images, seen), batch_size)
         before = next(answers)
@@ -108,8 +115,7 @@ def answers_of(predict: Predict, parts: Iterable[Tensor], batch_size: int) -> It
 
     def finished() -> Iterator[Tensor]:
         while lengths and lengths[0] <= sum(map(len, answered)):
-            whole = torch.cat(answered) if answered else torch.empty(0)
-            done, rest = whole.tensor_split([lengths.popleft()])
+            done, rest = torch.cat(answered).tensor_split([lengths.popleft()])
             answered[:] = [rest]
             yield done
 
@@ -180,6 +186,11 @@ def _refuse_bad_input(maps: Any, images: Any, targets: Any, mode: str) -> None:
             f"pixels range from {float(images.min()):.3g} to {float(images.max()):.3g}: expected "
             "[0, 1], and `probabilities` to normalise them itself"
         )
+    where = {str(given.device) for given in (maps, images, targets)}
+    if len(where) > 1:
+        raise ValueError(
+            f"maps, images and targets are on {', '.join(sorted(where))}: expected one device"
+        )
     if maps.ndim != 3 or len(maps) != len(images) or not maps.is_floating_point():
         raise ValueError(
             f"maps are {maps.dtype} of shape {tuple(maps.shape)}: expected floats of "
@@ -196,8 +207,12 @@ def _refuse_no_probabilities(before: Tensor, targets: Tensor) -> None:
     """Refuse answers that are no probabilities, such as logits, and targets without one.
 
     Raises:
-        ValueError: their sum is not 1, or a class is none of theirs.
+        ValueError: not (B, K), below 0 or not of sum 1; or a class is none of theirs.
     """
+    if before.ndim != 2 or len(before) != len(targets):
+        raise ValueError(
+            f"`probabilities` gives {tuple(before.shape)}: expected ({len(targets)}, classes)"
+        )
     outside = (targets < 0) | (targets >= before.shape[1])
     if bool(outside.any()):
         raise ValueError(
@@ -205,8 +220,11 @@ def _refuse_no_probabilities(before: Tensor, targets: Tensor) -> None:
             f"{before.shape[1] - 1}"
         )
     sums = before.sum(dim=1)
-    if bool((before < 0).any()) or not bool(((sums - 1).abs() <= SUMS_TO_ONE).all()):
+    bad = (before < 0).any(dim=1) | ~((sums - 1).abs() <= SUMS_TO_ONE)
+    if bool(bad.any()):
+        first = before[bad][0]
         raise ValueError(
-            f"`probabilities` gives values that sum to {float(sums[0]):.3g}: expected 1 an image, "
-            "a softmax such as Backbone.probabilities"
+            f"`probabilities` gives values from {float(first.min()):.3g} on that sum to "
+            f"{float(first.sum()):.3g}: expected from 0 on, of sum 1, a softmax such as "
+            "Backbone.probabilities"
         )

@@ -220,6 +220,9 @@ def seconds_of_scoring(params: Params, backbone: Backbone) -> float:
     size = params.evaluate.batch_size
 
     images = scoring.predict(backbone, split, size)
+    versions = sum(m.versions for m in suite if isinstance(m, Perturbation))
+    if not versions:
+        return 0.0
 
     def score() -> None:
         list(scoring.score_blocks(views, backbone, images, [0], size, "predicted", [slice(0, 1)]))
@@ -228,7 +231,6 @@ def seconds_of_scoring(params: Params, backbone: Backbone) -> float:
     start = clock(backbone.device)
     score()
     seconds = clock(backbone.device) - start
-    versions = sum(m.versions for m in suite if isinstance(m, Perturbation))
     return seconds / (-(-versions // size) * size)  # the last batch is filled
 
 

@@ -1,7 +1,6 @@
 """What a run needs before it starts, and what it leaves out."""
 
 import csv
-import os
 import shutil
 
 from benchmark.core import results
@@ -12,11 +11,11 @@ BYTES = 4
 """Of a pixel that is kept: its colours, and whether it is the object's."""
 
 
-def refuse_small_machine(project: Project) -> None:
-    """Refuse a machine that cannot hold the images, which is the least that it has to.
+def refuse_small_disk(project: Project) -> None:
+    """Refuse a disk that cannot hold the images, which is the least that it has to.
 
     Raises:
-        ValueError: says how much disk or memory there is, and is needed.
+        ValueError: says how much room there is, and is needed.
     """
     images = project.params.images
     if all(results.split_path(name).is_file() for name in ("validation", "evaluation")):
@@ -25,13 +24,12 @@ def refuse_small_machine(project: Project) -> None:
     if isinstance(images, Compositions):
         stored += images.train  # photographs are decoded when they are needed
     needed = stored * images.size**2 * BYTES
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for what, there in (("disk", shutil.disk_usage(".").free), ("memory", memory)):
-        if needed > there:
-            raise ValueError(
-                f"{stored} images of {images.size} pixels need {needed / 1e9:.1f} GB of {what}: "
-                f"there are {there / 1e9:.1f}, expected more or fewer images"
-            )
+    there = shutil.disk_usage(".").free
+    if needed > there:
+        raise ValueError(
+            f"{stored} images of {images.size} pixels need {needed / 1e9:.1f} GB of disk: there "
+            f"are {there / 1e9:.1f}, expected more or fewer images"
+        )
 
 
 def refuse_no_validation(project: Project) -> None:
@@ -113,7 +111,7 @@ def left_out(project: Project) -> list[str]:
 
 
 REFUSALS = (
-    *(refuse_small_machine, refuse_no_validation, refuse_large_batches),
+    *(refuse_small_disk, refuse_no_validation, refuse_large_batches),
     refuse_unknown_labels,
 )
 """What is refused before a run starts; each takes the project."""

@@ -204,10 +204,16 @@ def write_parts(path: Path, parts: "Iterable[NDArray[Any]]", rows: int) -> None:
         whole = np.lib.format.open_memmap(beside, "w+", first.dtype, (rows, *first.shape[1:]))
         start = 0
         for part in chain([first], rest):
-            whole[start : start + len(part)] = part
-            start += len(part)
+            end = start + len(part)
+            if end > rows or (part.dtype, part.shape[1:]) != (whole.dtype, whole.shape[1:]):
+                raise ValueError(
+                    f"a part of {path} is {part.dtype} {part.shape} from row {start} on: expected "
+                    f"{whole.dtype} of {whole.shape}"
+                )
+            whole[start:end] = part
+            start = end
         if start != rows:
-            raise ValueError(f"{start} rows for {path}: expected {rows}")
+            raise ValueError(f"{path} has {start} rows: expected {rows}")
         whole.flush()
 
 

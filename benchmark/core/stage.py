@@ -2,6 +2,7 @@
 
 import argparse
 import ctypes
+import inspect
 import os
 import sys
 import traceback
@@ -42,7 +43,13 @@ def call(stage: Callable[..., None], arguments: tuple[str, ...]) -> None:
     module = sys.modules[stage.__module__]
     spec = getattr(module, "__spec__", None)
     name = spec.name if spec is not None else stage.__module__
-    parser = argparse.ArgumentParser(prog=f"python -m {name}", description=module.__doc__)
+    command = name.replace("benchmark.commands.", "benchmark.").replace(".", " ", 1)
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {command}",
+        description=module.__doc__,
+        epilog=inspect.getdoc(stage),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     for argument in arguments:
         if argument.startswith("--"):
             parser.add_argument(argument, action="store_true")

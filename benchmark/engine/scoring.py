@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, Protocol
 
@@ -150,10 +151,13 @@ class Predicted:
 
 
 def predict(backbone: Backbone, split: Split, batch_size: int) -> Predicted:
-    """What a backbone says of images, so many at a time; the probabilities lie in a file."""
+    """What a backbone says of images, so many at a time; the probabilities lie in a file.
+
+    Each of several processes asks for itself.
+    """
     parts = (split.images(block).to(backbone.device) for block in split.batches(batch_size))
     answers = metrics.answers_of(partial(in_memory, backbone.probabilities), parts, batch_size)
-    with TemporaryFile() as file:
+    with TemporaryFile(dir=Path.cwd()) as file:
         shape = len(split), backbone.classes
         before = np.memmap(file, np.float32, "w+", shape=shape)
         for block, answer in zip(split.batches(batch_size), answers, strict=True):
@@ -208,13 +212,14 @@ def score(
         a table a view, with the columns image, metric, level, value, weights.
     """
     seeds = image_seeds(seed, images.split)
-    pieces = work.streamed(
+    streamed = work.streamed(
         blocks(images.split, views, name),
         lambda todo: score_blocks(
             views, backbone, images, seeds, batch_size, target, todo.values()
         ),
         "block",
     )
+    pieces = list(streamed)
     return [joined_scores(pieces, backbone, number) for number in range(len(views))]
 
 
@@ -245,26 +250,17 @@ def score_blocks(
         the columns of `joined_scores` for each block, their names after the number of the view.
     """
     split, todo = images.split, list(chosen)
-    seen: dict[int, list[Maps | None]] = {}
-
-    def versions() -> Iterator[Tensor]:
-        for block in todo:
-            pixels = split.images(block).to(backbone.device)
-            seen[block.start] = [maps_of(view, block, pixels, seeds) for view in views]
-            yield pixels[:0]  # so that a block without perturbed images is reached as well
-            for view, maps in zip(views, seen[block.start], strict=True):
-                if maps is not None:
-                    for metric in metrics.perturbing(view.suite):
-                        yield metric.perturb(pixels[: len(maps)], maps).flatten(0, 1)
-
-    answers = metrics.answers_of(partial(in_memory, backbone.probabilities), versions(), batch_size)
+    looked = Looked(views, split, seeds, backbone.device)
+    answers = metrics.answers_of(
+        partial(in_memory, backbone.probabilities), looked.versions(todo), batch_size
+    )
     for block in todo:
-        next(answers)
+        _, every = looked.at(block)
         before = images.before[block].to(backbone.device)
         objects = split.objects[block].to(backbone.device)
         targets = choose_targets(before, target, split.labels[block])
         found: dict[str, Any] = {}
-        for number, (view, maps) in enumerate(zip(views, seen.pop(block.start), strict=True)):
+        for number, (view, maps) in enumerate(zip(views, every, strict=True)):
             rows: list[Row] = []
             if maps is not None:
                 own = slice(len(maps))
@@ -272,10 +268,43 @@ def score_blocks(
                 values = without_agreement(metrics.read_values(view.suite, *batch), target)
                 rows = as_rows(split.ids[block][own], values)
             found |= as_columns(rows, number)
+        looked.forget(block)
         yield found
 
 
-def maps_of(view: View, batch: slice, pixels: Tensor, seeds: list[int]) -> Maps | None:
+class Looked:
+    """Blocks of images with the maps of each view, which are made once and kept until forgotten."""
+
+    def __init__(
+        self, views: Sequence[View], split: Split, seeds: Sequence[int], device: torch.device
+    ) -> None:
+        self._views, self._split, self._seeds, self._device = views, split, seeds, device
+        self._known: dict[int, tuple[Tensor, list[Maps | None]]] = {}
+
+    def at(self, block: slice) -> tuple[Tensor, list[Maps | None]]:
+        """The pixels (n, 3, H, W) of a block, and the maps of each view, see `maps_of`."""
+        if block.start not in self._known:
+            pixels = self._split.images(block).to(self._device)
+            maps = [maps_of(view, block, pixels, self._seeds) for view in self._views]
+            self._known[block.start] = pixels, maps
+        return self._known[block.start]
+
+    def forget(self, block: slice) -> None:
+        """Do not keep a block any longer."""
+        del self._known[block.start]
+
+    def versions(self, blocks: Iterable[slice]) -> Iterator[Tensor]:
+        """The perturbed images for each metric of each view, block after block that has any."""
+        for block in blocks:
+            asked = [bool(metrics.perturbing(v.suite)) and len(v.maps[block]) for v in self._views]
+            pixels, every = self.at(block) if any(asked) else (torch.empty(0), [])
+            for view, maps in zip(self._views, every, strict=False):
+                if maps is not None:
+                    for metric in metrics.perturbing(view.suite):
+                        yield metric.perturb(pixels[: len(maps)], maps).flatten(0, 1)
+
+
+def maps_of(view: View, batch: slice, pixels: Tensor, seeds: Sequence[int]) -> Maps | None:
     """The maps of a view in a batch of images, or None if it scores none of them."""
     maps = torch.from_numpy(np.array(view.maps[batch])).to(pixels.device)
     if not len(maps):

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from torch import Tensor
 
@@ -183,6 +184,19 @@ def test_settings_are_of_their_types(
     with pytest.raises(ValueError, match=message):
         methods.build("rise", cnn, settings)
     assert methods.build("rise", cnn, {"masks": 20, "probability": 0.25})
+
+
+def test_settings_are_what_parameters_can_say(
+    write_class: Callable[[str], str], cnn: Backbone
+) -> None:
+    """A list is a tuple, a text a path, and a number of numpy a number."""
+    arguments = "*, sizes: tuple[int, ...] = (1,), file: Path = Path(), steps: int = 1, own=None"
+    lines = LABEL + INIT.format(arguments) + CALL + MEAN
+    path = write_class("    from pathlib import Path\n" + lines)
+    given = {"sizes": [1, 2], "file": "a.txt", "steps": np.int64(20), "own": object()}
+    methods.build(path, cnn, given)
+    with pytest.raises(ValueError, match="setting 'steps' of explainer 'Mine' is True: expected"):
+        methods.build(path, cnn, {"steps": True})
 
 
 def test_a_backbone_is_asked_for(cnn: Backbone) -> None:

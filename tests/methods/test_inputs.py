@@ -82,6 +82,13 @@ def test_bad_photographs_are_refused(cnn: Backbone, tmp_path: Path) -> None:
     deep = Image.fromarray(np.zeros((40, 40), np.uint16))
     with pytest.raises(ValueError, match="photograph that is given has more than 8 bits"):
         cnn.read([deep])
+    Image.new("RGB", (400, 400), "red").save(tmp_path / "whole.png")
+    cut = (tmp_path / "whole.png").read_bytes()[:-200]
+    (tmp_path / "cut.png").write_bytes(cut)
+    with pytest.raises(ValueError, match="cannot read the photograph that is given"):
+        cnn.read([Image.open(tmp_path / "cut.png")])
+    with pytest.raises(ValueError, match="a photograph is of type ndarray: expected a path or a"):
+        cnn.read([np.zeros((40, 40, 3), np.uint8)])
     with pytest.raises(ValueError, match=r"photographs are <PIL.Image.*expected a list"):
         cnn.read(Image.new("RGB", (40, 40)))
     with pytest.raises(ValueError, match="a crop of 9 pixels does not fit into an image resized"):

@@ -101,7 +101,10 @@ def test_bad_arguments_are_one_line(own: dict[str, Any], message: str) -> None:
     [
         (Plain, "network is the class Plain: expected an nn.Module or a name"),
         (3, "network is of type int: expected an nn.Module or a name"),
-        (nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten()), r"expected a network of float32 images"),
+        (
+            nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten()),
+            r"expected a network that works on images",
+        ),
     ],
 )
 def test_what_is_no_network_is_one_line(network: Any, message: str) -> None:
@@ -131,6 +134,20 @@ def test_the_layers_of_a_shallow_transformer_are_of_its_blocks(depth: int) -> No
     torch.manual_seed(0)
     found = wrap(transformers.ViTForImageClassification(config), processor=PROCESSORS["vit"]())
     assert found.taps == tuple(f"model.vit.layers.{n}.layernorm_before" for n in last)
+
+
+def test_a_network_without_weights_is_refused() -> None:
+    with pytest.raises(ValueError, match="backbone 'Plain' is on meta: expected all of it on one"):
+        wrap(Plain().to("meta"), size=32, **IMAGENET)
+    with pytest.raises(ValueError, match="device is 'meta', which torch does not find"):
+        wrap(Plain(), size=32, device="meta", **IMAGENET)
+
+
+def test_mean_and_std_may_be_arrays() -> None:
+    expected = wrap(Plain(), size=32, mean=[0.5] * 3, std=[0.5] * 3)
+    for make in (np.array, torch.tensor):
+        found = wrap(Plain(), size=32, mean=make([0.5] * 3), std=make([0.5] * 3))
+        assert torch.equal(found.mean, expected.mean)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

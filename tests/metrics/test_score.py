@@ -146,13 +146,20 @@ TARGETS = torch.tensor([0, 1, 0])
         ({"mode": "best"}, "mode is 'best': expected one of corrected, reference"),
         ({"targets": torch.tensor([0, -1, 0])}, "class -1 is among the targets: expected 0 to 1"),
         ({"targets": torch.tensor([0, 2, 0])}, "class 2 is among the targets: expected 0 to 1"),
+        ({"probabilities": lambda x: mean_brightness(x)[:, 0]}, r"gives \(3,\): expected \(3, cl"),
+        ({"probabilities": lambda x: -mean_brightness(x)}, "gives values from -.* on that"),
+        ({"objects": torch.ones(3, 4, 4)}, r"objects are torch.float32 of shape \(3, 4, 4\)"),
+        ({"seeds": [1]}, "there are 1 seeds: expected 3, one an image"),
         ({"batch_size": 0}, "batch_size is 0: expected at least 1"),
         (
             {"maps": MAPS[:0], "images": PIXELS[:0], "targets": TARGETS[:0]},
             r"images are torch.float32 of shape \(0, 3, 32, 32\): expected",
         ),
-        ({"probabilities": lambda x: mean_brightness(x) * torch.nan}, "sum to nan: expected 1"),
-        ({"probabilities": lambda x: 3 * mean_brightness(x)}, "sum to 3: expected 1 an image"),
+        ({"probabilities": lambda x: mean_brightness(x) * torch.nan}, "that sum to nan: expected"),
+        (
+            {"probabilities": lambda x: 3 * mean_brightness(x)},
+            "sum to 3: expected from 0",
+        ),
     ],
 )
 def test_bad_input_is_one_line(change: dict[str, Any], message: str) -> None:

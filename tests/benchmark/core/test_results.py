@@ -36,8 +36,14 @@ def test_an_array_in_parts_is_the_file_of_the_whole(tmp_path: Path) -> None:
     results.write_parts(tmp_path / "maps.npy", (array[i : i + 2] for i in (0, 2, 4)), 5)
     assert (tmp_path / "maps.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
     assert not results.read_array(tmp_path / "maps.npy").flags.writeable
-    with pytest.raises(ValueError, match=r"5 rows for .*few.npy: expected 6"):
-        results.write_parts(tmp_path / "few.npy", [array], 6)
+    for parts, message in (
+        ([array], r"few.npy has 5 rows: expected 6"),
+        ([array, array], r"few.npy is float32 \(5, 3, 4\) from row 5 on: expected float32 of \(6,"),
+        ([array, array[:1].astype(bool)], r"few.npy is bool \(1, 3, 4\) from row 5 on"),
+        ([array, array[:1, :1]], r"few.npy is float32 \(1, 1, 4\) from row 5 on"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            results.write_parts(tmp_path / "few.npy", parts, 6)
     assert not (tmp_path / "few.npy").exists()
 
 

@@ -16,7 +16,7 @@ from benchmark.core.store import Key, Unfinished
 from benchmark.data.splits import Split
 from benchmark.engine import scoring
 from methods import Backbone, Passes
-from metrics import MODES, Metric, _score
+from metrics import MODES, Maps, Metric, Values, _score
 from metrics.complexity import Complexity
 from metrics.confidence import Confidence
 from metrics.deletion_insertion import DeletionInsertion
@@ -434,3 +434,26 @@ def test_metrics_that_only_read_ask_nothing(cnn: Backbone, make_split: MakeSplit
     assert cnn.passes.forward == 0
     scores = scoring.joined_scores(pieces, cnn)
     assert sorted(set(scores["image"])) == split.ids
+
+
+def test_blocks_are_scored_as_they_come(cnn: Backbone, make_split: MakeSplit) -> None:
+    """Also those that nothing is asked of: a killed run loses one, and memory holds a few."""
+    split = with_objects(make_split("evaluation", 12))
+    maps = np.random.default_rng(0).random((12, 8, 8), np.float32)
+    looked: list[int] = []
+
+    class Watched(Localisation):
+        def read(self, maps: Maps, objects: Tensor) -> list[Values]:
+            looked.append(len(looked))
+            return super().read(maps, objects)
+
+    images = scoring.predict(cnn, split, 4)
+    views = [
+        scoring.View("corrected", [Confidence([50])], maps[:4]),
+        scoring.View("corrected", [Watched()], maps),
+    ]
+    blocks = [slice(at, at + 2) for at in range(0, 12, 2)]
+    pieces = scoring.score_blocks(views, cnn, images, [0] * 12, 4, "predicted", blocks)
+    for number in range(1, 7):
+        next(pieces)
+        assert len(looked) == number
