@@ -78,7 +78,8 @@ class KernelPaddedConv2d(nn.Conv2d):
     """A convolution padded as TensorFlow's `same`, which on one side is more than on the other.
 
     timm's Conv2dSame copies the image into a larger one for that. Here the kernel gets a first row
-    and column of zeros, so that padding is even and needs no copy: the values are the same.
+    and column of zeros, so that padding is even and needs no copy: the values are the same. With
+    gradients the image is copied as there, since theirs would be rounded in another way.
     """
 
     @classmethod
@@ -93,6 +94,10 @@ class KernelPaddedConv2d(nn.Conv2d):
         """Features (B, C, h, w) at the convolution's stride, see torch.nn.Conv2d."""
         sides = zip(features.shape[2:], self.kernel_size, self.stride, strict=True)
         rows, columns = (get_same_padding(n, kernel, step, 1) for n, kernel, step in sides)
+        if features.requires_grad:
+            left, top = columns // 2, rows // 2
+            padded = F.pad(features, (left, columns - left, top, rows - top))
+            return F.conv2d(padded, self.weight, self.bias, self.stride, groups=self.groups)
         weight = F.pad(self.weight, (columns % 2, 0, rows % 2, 0))
         padding = (rows + 1) // 2, (columns + 1) // 2
-        return F.conv2d(features, weight, self.bias, self.stride, padding, 1, self.groups)
+        return F.conv2d(features, weight, self.bias, self.stride, padding, groups=self.groups)

@@ -423,3 +423,9 @@ def test_the_samples_network_pads_in_its_kernels_and_gives_the_same_bytes(lite0:
     images = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.equal(plain(images), lite0.network(images))
+    images.requires_grad_()
+    expected, found = (
+        torch.autograd.grad(network(images)[:, 5].sum(), images)[0]
+        for network in (plain, lite0.network)
+    )
+    assert torch.equal(expected, found)
