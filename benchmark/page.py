@@ -32,7 +32,7 @@ def main(params: Params) -> None:
         draw_parts(project, backbone, drawn, split, shelf)
         cells[backbone] = {n: results.read_json(made.files[0]) for n, (_, made) in drawn.items()}
     tables = [t for backbone in params.backbones for t in browser.tables_of(project, backbone)]
-    figures = browser.figures_of()
+    figures = browser.figures_of(params.backbones)
     text = browser.render(project, cells, tables, figures, split, results.PICTURES)
     results.write_text(results.PAGE, text)
     parts = [part_of(project, c) for b in params.backbones for c in browser.cells_of(project, b)]

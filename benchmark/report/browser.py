@@ -51,6 +51,16 @@ SCORED = {
 """Per-image scores in the browser, with their labels."""
 
 
+TITLES = {
+    "confidence": "Average Drop and Increase in Confidence",
+    "heat_maps": "Heat maps",
+    "quality_runtime": "Quality and cost",
+    "randomisation": "Maps of shuffled weights",
+    "road": "ROAD",
+}
+"""What the figures of a backbone are about, by the end of their names."""
+
+
 class Cell(NamedTuple):
     """An explainer on a backbone, with the files of its maps and scores."""
 
@@ -181,16 +191,27 @@ def runtime_table(medians: dict[str, dict[str, float]], labels: pd.Series) -> pd
     return pd.DataFrame(rows).fillna("")
 
 
-def figures_of() -> list[Shown]:
+def figures_of(backbones: Iterable[str]) -> list[Shown]:
     """The figures of results/plots/, which lies beside the page."""
     return [
         Shown(
-            path.stem.replace("_", " "),
+            title_of(path.stem, backbones),
             f"{results.PLOTS.name}/{path.name}",
             caption.read_text().strip() if (caption := path.with_suffix(".md")).is_file() else "",
         )
         for path in sorted(results.PLOTS.glob("*.png"))
     ]
+
+
+def title_of(figure: str, backbones: Iterable[str]) -> str:
+    """What a figure is about, in words, and which backbone's it is."""
+    for backbone in backbones:
+        kind = figure.removeprefix(f"{backbone}_")
+        if kind != figure:
+            trained = kind.removesuffix("_training")
+            said = TITLES.get(kind, kind) if trained == kind else f"Training of {trained}"
+            return f"{said}, {backbone}"
+    return figure.replace("ablation_", "Ablation: ")
 
 
 def frame_of(params: Params, split: Split, folder: Path) -> dict[str, Any]:
