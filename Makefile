@@ -30,7 +30,8 @@ profile: $(INSTALLED) ## a profile of your own, see `python -m benchmark new`: m
 	@test -f "profiles/$(NAME)/params.yaml" || \
 	  { echo "profile: NAME is '$(NAME)': expected a folder of profiles/, see python -m benchmark new"; exit 1; }
 	@test -d "$(DATA)" || { echo "profile: DATA is '$(DATA)': expected the folder of the photographs"; exit 1; }
-	cd profiles/$(NAME) && BENCHMARK_IMAGES="$(abspath $(DATA))" PYTHONPATH="$(CURDIR):$$PYTHONPATH" dvc repro
+	cd profiles/$(NAME) && export BENCHMARK_IMAGES="$(abspath $(DATA))" PYTHONPATH="$(CURDIR):$$PYTHONPATH" \
+	  && python -m benchmark.check && dvc repro --quiet images && python -m benchmark first && dvc repro
 	@echo "tables, figures and maps: open profiles/$(NAME)/results/index.html"
 
 runtime-compare: REV = HEAD~1

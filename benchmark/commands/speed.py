@@ -1,4 +1,4 @@
-"""Compare with other libraries in one run on this machine, and profile evaluate."""
+"""Compare with other libraries, and each explainer with its passes, in one run on this machine."""
 
 import json
 import platform
@@ -16,6 +16,7 @@ from benchmark.core.timings import measure
 
 BENCHMARKS = ("test_speed.py", "test_explainer_speed.py")
 PROFILE = "tests/benchmarks/profile_evaluate.py"
+FLOORS = "tests/benchmarks/floors.py"
 BACKBONE = "efficientnet_lite0"
 """The backbone whose evaluation is profiled."""
 
@@ -26,8 +27,10 @@ PACKAGES = ("torch", "timm", "grad-cam", "numba", "scipy")
 
 
 def main(_params: Params) -> None:
-    """Write results/speed/: the figures as JSON, the tables of the README as Markdown."""
-    profiled = profile()
+    """Write results/speed/: the figures as JSON, the tables of docs/speed.md as Markdown."""
+    run_script(PROFILE, BACKBONE)  # reads all files once
+    profiled = run_script(PROFILE, BACKBONE)
+    floors = run_script(FLOORS)
     compared = measure(*BENCHMARKS)
     machine = {
         "processor": compared["machine_info"]["cpu"]["brand_raw"],
@@ -41,29 +44,40 @@ def main(_params: Params) -> None:
     for entry in compared["benchmarks"]:
         groups[entry["extra_info"]["group"]].append(entry["extra_info"])
     results.write_json(
-        results.SPEED / "speed.json", {"machine": machine, **groups, "evaluate": profiled}
+        results.SPEED / "speed.json",
+        {"machine": machine, **groups, "evaluate": profiled, "floors": floors},
     )
     compares = dict.fromkeys(PAIRS, pair) | {"explainers": explainer_pair, "added": added}
     for name, compare in compares.items():
         table = pd.DataFrame([compare(found) for found in groups[name]])
         results.write_markdown(results.SPEED / f"{name}.md", table)
     results.write_markdown(results.SPEED / "evaluate.md", profile_table(profiled))
+    for backbone in dict.fromkeys(found["backbone"] for found in floors):
+        own = [floor(found) for found in floors if found["backbone"] == backbone]
+        results.write_markdown(results.SPEED / f"floors_{backbone}.md", pd.DataFrame(own))
 
 
-def profile() -> dict[str, float]:
-    """Seconds of one run of evaluate by part; of a second run, when all files have been read.
+def run_script(*command: str) -> Any:
+    """What a script prints, as JSON, in a process of its own.
 
     Raises:
         ValueError: it fails, such as before the maps are there.
     """
-    for _ in range(2):
-        ran = subprocess.run(
-            [sys.executable, PROFILE, BACKBONE], stdout=subprocess.PIPE, text=True, check=False
-        )
-        if ran.returncode != 0:
-            raise ValueError(f"{PROFILE} failed with {ran.returncode}: run `make repro` before")
-    seconds: dict[str, float] = json.loads(ran.stdout.splitlines()[-1])
-    return seconds
+    ran = subprocess.run([sys.executable, *command], stdout=subprocess.PIPE, text=True, check=False)
+    if ran.returncode != 0:
+        raise ValueError(f"{command[0]} failed with {ran.returncode}: run `make repro` before")
+    return json.loads(ran.stdout.splitlines()[-1])
+
+
+def floor(found: dict[str, Any]) -> dict[str, str]:
+    """What an explanation takes, and what its passes take by themselves."""
+    return {
+        "explainer": found["explainer"],
+        "passes": f"{found['forward']:g} + {found['backward']:g}",
+        "ms an image": f"{1e3 * found['seconds']:.1f}",
+        "passes alone": f"{1e3 * found['floor']:.1f}",
+        "share, %": f"{100 * found['floor'] / found['seconds']:.0f}",
+    }
 
 
 def pair(found: dict[str, Any]) -> dict[str, str]:

@@ -5,6 +5,7 @@ in results/check.json beside the digest of its sources.
 """
 
 import importlib
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -25,6 +26,7 @@ class ExplainerFacts:
         families: of backbones it supports.
         trained: whether it has to be trained.
         seeded: whether its maps are of a `seed`, and it has nothing to train.
+        passes: forward and backward, of an explanation; None if they depend on the settings.
     """
 
     sources: str
@@ -33,6 +35,7 @@ class ExplainerFacts:
     families: tuple[str, ...]
     trained: bool
     seeded: bool
+    passes: int | None
 
 
 @dataclass(frozen=True)
@@ -123,12 +126,14 @@ def read_explainer(name: str) -> dict[str, Any]:
     methods = importlib.import_module("methods")
     cls = methods.load(name)
     trained = issubclass(cls, methods.TrainableExplainer)
+    said = re.fullmatch(r"none|(\d+) forward(?:, (\d+) backward)?", cls.cost)
     return {
         "label": cls.label,
         "kind": cls.kind,
         "families": sorted(cls.families),
         "trained": trained,
         "seeded": not trained and "seed" in methods.settings_of(cls),
+        "passes": sum(int(count or 0) for count in said.groups()) if said else None,
     }
 
 

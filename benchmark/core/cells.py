@@ -129,12 +129,10 @@ class Project:
         return self.facts(cell.explainer).trained
 
     def is_cheap(self, cell: Cell) -> bool:
-        """Whether an explanation took at most `CHEAP` passes, as far as that is written down."""
-        path = results.cost_path(cell.backbone, cell.explainer)
-        if not path.is_file():
-            return False
-        cost = results.read_json(path)
-        return bool(cost["images_forward"] + cost["images_backward"] <= CHEAP)
+        """Whether an explanation takes at most `CHEAP` passes, and nothing has to be trained."""
+        passes, state = self.facts(cell.explainer).passes, self.state_of(cell)
+        ready = state is None or state.is_file()
+        return ready and passes is not None and passes <= CHEAP
 
     def state_of(self, cell: Cell) -> Path | None:
         """The trained state of a cell, if it has one."""

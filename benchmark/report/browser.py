@@ -129,8 +129,14 @@ def render(
         images=len(split),
         version=suite_version(),
         target=TARGETS.get(str(params.target), f"class {params.target}"),
+        probabilities=[f"{median_probability(b):.0f} % on {b}" for b in params.backbones],
     )
     return text
+
+
+def median_probability(backbone: str) -> float:
+    """Of the explained class over the evaluation images, in per cent."""
+    return float(results.read_table(results.targets_path(backbone))["probability"].median())
 
 
 def cells_of(project: Project, backbone: str) -> list[Cell]:

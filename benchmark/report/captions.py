@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from benchmark.core.cells import Project, suite_version
+from benchmark.core.cells import OLDER, Project, suite_version
 from benchmark.report.drawing import PERCENTILE
 from benchmark.report.measures import TARGETS
 
@@ -11,7 +11,7 @@ class Captions:
     """The captions of the figures of one project."""
 
     def __init__(self, project: Project) -> None:
-        self.params = project.params
+        self.project, self.params = project, project.params
 
     def confidence(self, backbone: str, table: pd.DataFrame) -> str:
         """Of AD and IC."""
@@ -49,29 +49,35 @@ class Captions:
             f"High values mean that a map does not depend on the network. {self._closing(backbone)}"
         )
 
-    def heat_maps(self, backbone: str, count: int) -> str:
+    def heat_maps(self, backbone: str) -> str:
         """Of the grid of heat maps."""
+        shared = min(map(self.project.images_of, self.project.cells(backbone)))
+        count = min(self.params.plots.grid_images, shared)
         return (
-            f"Maps of up to {count} images, spread over those that every explainer explained. "
+            f"Maps of {count} images, spread over the {shared} that every explainer explained. "
             "Above each column: the explained class and its probability, and the label where it is "
-            f"another. Full colour is the {PERCENTILE}th percentile of each map, so that sparse "
-            f"maps are visible. {self._closing(backbone)}"
+            f"another. From black (0) to pale yellow, the {PERCENTILE}th percentile of each map, "
+            f"so that sparse maps are visible. {self._closing(backbone)}"
         )
 
-    def ablation(self, variants: pd.DataFrame, seeds: pd.DataFrame) -> str:
+    def ablation(self, question: str, variants: pd.DataFrame, seeds: pd.DataFrame) -> str:
         """Of a question of the ablation study."""
         backbones = ", ".join(dict.fromkeys(variants["backbone"]))
+        labels = ", ".join(dict.fromkeys(variants["label"]))
+        older = f" {OLDER}: scored by an older version of the code." if OLDER in labels else ""
         return (
-            "Variants of the trained explainer, below the baseline (grey) of their backbone. Ticks "
-            f"are the {seeds['seed'].nunique()} training seeds; dots and bars are the mean over "
-            f"them and its {self._level()} interval. {self._closing(backbones)}"
+            f"Ablation study, {question}: {labels}; the baseline of each backbone, grey, comes "
+            f"first. Ticks are the {seeds['seed'].nunique()} training seeds, each scored on "
+            f"{self.params.ablate.scored} images; dots and bars are the mean over them and its "
+            f"{self._level()} interval.{older} {self._closing(backbones)}"
         )
 
     def training(self, backbone: str, label: str) -> str:
         """Of a training run."""
         return (
-            f"Training of {label}: the loss, its terms, and Average Drop on the validation images "
-            f"(lower is better). {self._closing(backbone)}"
+            f"Training of {label}: the loss and its terms (pale: each step; in full: the mean over "
+            f"a fiftieth of the run), and Average Drop on the {self.params.images.validation} "
+            f"validation images (lower is better). {self._closing(backbone)}"
         )
 
     def _of(self, table: pd.DataFrame, metric: str) -> str:

@@ -20,13 +20,10 @@ from benchmark.core import results
 Floats = NDArray[np.floating[Any]]
 
 WIDTH = 9.0
-"""Inches: readable at half size, that is in one column of a paper."""
-
-PAGE = 13.5
-"""Inches: the width of a slide."""
+"""Inches: letters of 11 points are 8 at the width of a page (7 inches), 4 at that of a column."""
 
 PORTRAIT = 10.5
-"""Inches: the width of what stands on a page alone."""
+"""Inches: the width of what stands on a page alone; letters there are 7 points of 11."""
 
 ROW = 0.27
 """Inches: the height of a row of an explainer."""

@@ -26,7 +26,7 @@ from benchmark.report.drawing import (
     ARROWS,
     LINES,
     MARKERS,
-    PAGE,
+    PORTRAIT,
     ROW,
     STYLES,
     WIDTH,
@@ -52,6 +52,9 @@ CONFIDENCE = ("average_drop", "increase_in_confidence")
 
 ROAD = ("road_morf", "road_lerf")
 """The two orders of ROAD."""
+
+ACROSS = 4
+"""Panels of the ROAD figure and of the ablation's beside each other, at most."""
 
 CURVES = 5
 """Lines in a panel of the ROAD figure, at most, beside the first explainer's."""
@@ -115,7 +118,7 @@ def drawings(project: Project, known: Known) -> Iterator[Drawing]:
         yield drawing(randomisation, captions.randomisation(backbone, shuffled), shuffled)
         yield Drawing(
             f"{backbone}_heat_maps",
-            captions.heat_maps(backbone, shown),
+            captions.heat_maps(backbone),
             (explainers,),
             read,
             partial(draw_heat_maps, backbone, explainers, shown),
@@ -144,7 +147,7 @@ def ablation_drawings(project: Project, known: Known) -> Iterator[Drawing]:
         keys = ["backbone", "explainer"]
         means, each_seed = (t.merge(own[keys], on=keys) for t in (variants, seeds))
         draw = partial(ablation, own, means, each_seed, known)
-        caption = Captions(project).ablation(own, each_seed)
+        caption = Captions(project).ablation(question, own, each_seed)
         yield Drawing(f"ablation_{question}", caption, (own, means, each_seed), {}, draw)
 
 
@@ -250,33 +253,39 @@ def confidence(table: pd.DataFrame, known: Known) -> Figure:
 def road(table: pd.DataFrame, known: Known) -> Figure:
     """ROAD curves, MoRF above and LeRF below, a column a kind, of large kinds several.
 
-    The first explainer's curve, with its interval, is in every panel.
+    The first explainer's curve, with its interval, is in every panel. Columns go on below.
     """
     table, images = with_counts(table, "road_morf")
     first = each(table).iloc[0]
     panels = panels_of(table, first["explainer"])
-    height = 6 + 0.22 * (2 + max(len(panel.explainers) for panel in panels))
-    width = max(WIDTH, 2.1 * len(panels))
-    figure, axes = canvas(2, len(panels), height, width, sharex=True, sharey=True)
-    for row, name in enumerate(ROAD):
-        curves = table[table["metric"] == name]
-        reference = curves[curves["explainer"] == first["explainer"]]
-        for axis, panel in zip(axes[row], panels, strict=True):
-            axis.plot(
-                reference["level"], reference["value"], "k--", lw=2, zorder=3, label=first["label"]
-            )
-            band = reference[["level", "low", "high"]].to_numpy().T
-            axis.fill_between(*band, color="0.88", label="its interval")
+    across = min(ACROSS, len(panels))
+    down = -(-len(panels) // across)
+    height = down * (5 + 0.22 * (2 + max(len(panel.explainers) for panel in panels)))
+    figure, axes = canvas(2 * down, across, height, PORTRAIT, sharex=True, sharey=True)
+    places = np.concatenate([axes.reshape(down, 2, across)[i] for i in range(down)], axis=1).T
+    for pair, panel in zip(places, panels, strict=False):
+        for axis, name in zip(pair, ROAD, strict=True):
+            curves = table[table["metric"] == name]
+            own = curves[curves["explainer"] == first["explainer"]]
+            label = str(first["label"])
+            axis.plot(own["level"], own["value"], "k--", lw=2, zorder=3, label=label)
+            band = own[["level", "low", "high"]].to_numpy().T
+            axis.fill_between(*band, color="0.88", label=f"interval of {label}")
             draw_curves(axis, curves[curves["explainer"].isin(panel.explainers)])
-        axes[row, 0].set_ylabel(f"{titled(name, known)}\n% unchanged")
-    axes[0, 0].set(xlim=(0, 100), ylim=(-3, 103), xticks=range(0, 101, 25))
-    figure.suptitle(f"ROAD, {images}", fontsize=12)
-    for top, bottom, panel in zip(*axes, panels, strict=True):
-        top.set_title(panel.title, color=STYLES[panel.kind][0], fontweight="bold")
-        bottom.set_xlabel("% of pixels removed")
-        bottom.legend(
+        pair[0].set_title(panel.title, color=STYLES[panel.kind][0], fontweight="bold")
+        pair[1].set_xlabel("% of pixels removed")
+        pair[1].tick_params(labelbottom=True)
+        pair[1].legend(
             loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False, handlelength=1.6
         )
+    for pair in places[len(panels) :]:
+        for axis in pair:
+            axis.remove()
+    for pair in places[::across]:
+        for axis, name in zip(pair, ROAD, strict=True):
+            axis.set_ylabel(f"{titled(name, known)}\n% unchanged")
+    axes[0, 0].set(xlim=(0, 100), ylim=(-3, 103), xticks=range(0, 101, 25))
+    figure.suptitle(f"ROAD, {images}", fontsize=12)
     return figure
 
 
@@ -301,8 +310,14 @@ def panels_of(table: pd.DataFrame, but: str) -> list[Panel]:
 
 
 def draw_curves(axis: Axes, curves: pd.DataFrame) -> None:
-    """A line an explainer."""
-    for i, (_, own) in enumerate(curves.groupby("explainer", sort=False)):
+    """A line an explainer, one of those whose curves are the same."""
+    alike: dict[tuple[float, ...], pd.DataFrame] = {}
+    for _, own in curves.groupby("explainer", sort=False):
+        same = alike.get(tuple(own["value"]))
+        label = own["label"].iloc[0]
+        label = label if same is None else f"{same['label'].iloc[0]} =\n{label}"
+        alike[tuple(own["value"])] = own.assign(label=label)
+    for i, own in enumerate(alike.values()):
         axis.plot(
             own["level"], own["value"], label=own["label"].iloc[0], lw=1.5, ms=6,
             color=LINES[i % len(LINES)], marker=MARKERS[i % len(MARKERS)],
@@ -348,17 +363,17 @@ def quality_runtime(table: pd.DataFrame, seconds: pd.Series, known: Known) -> Fi
     part of it.
     """
     scored = {name: level for name, level in QUALITY.items() if name in set(table["metric"])}
-    figure, axes = canvas(1, len(scored), 7.4, PAGE)
+    figure, axes = canvas(len(scored), 1, 0.8 + 6.2 * len(scored), PORTRAIT)
     drawn = []
-    for axis, (name, level) in zip(axes[0], scored.items(), strict=True):
+    for axis, (name, level) in zip(axes[:, 0], scored.items(), strict=True):
         counted, images = with_counts(table, name)
         rows = at(counted, name, level).assign(seconds=lambda t: t["explainer"].map(seconds))
         rows = rows.dropna(subset=["seconds"])
         explaining = rows[rows["kind"] != "baseline"]
         whole = explaining[explaining["n"] == explaining["n"].max()]
         front = staircase(whole["seconds"].to_numpy(), whole["value"].to_numpy())
-        axis.plot(*front.T, "0.45", ls="--", lw=1.2, zorder=1)
-        axis.axvline(seconds["forward"], color="0.45", ls=":", zorder=1)
+        axis.plot(*front.T, "k", ls="--", lw=1.6, zorder=2)
+        axis.axvline(seconds["forward"], color="0.6", ls=":", zorder=1)
         for kind, own in rows.groupby("kind", sort=False):
             colour, marker = STYLES[str(kind)]
             look: dict[str, Any] = {"color": colour, "ms": MARKER, "mec": "w", "zorder": 3}
@@ -369,11 +384,11 @@ def quality_runtime(table: pd.DataFrame, seconds: pd.Series, known: Known) -> Fi
         axis.margins(0.06)
         drawn.append((rows, front))
     handles = [marker_of(kind) for kind in dict.fromkeys(table["kind"])]
-    handles += [Line2D([], [], color="0.45", ls="--", lw=1.2, label="Pareto front")]
-    handles += [Line2D([], [], color="0.45", ls=":", label="bare forward pass")]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    handles += [Line2D([], [], color="k", ls="--", lw=1.6, label="Pareto front")]
+    handles += [Line2D([], [], color="0.6", ls=":", label="bare forward pass")]
+    figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False)
     fix_layout(figure)
-    for axis, (rows, front) in zip(axes[0], drawn, strict=True):
+    for axis, (rows, front) in zip(axes[:, 0], drawn, strict=True):
         name_points(axis, rows, front, seconds["forward"])
     return figure
 
@@ -605,14 +620,17 @@ def ablation(
         (name, level) for name in CONFIDENCE for level in levels_of(table, name)
     ]
     shown += [(f"{name}_mean", None) for name in ROAD if f"{name}_mean" in set(table["metric"])]
-    figure, axes = canvas(1, len(shown), 1.1 + 0.4 * len(texts), 2.4 + 1.45 * len(shown))
-    for axis, (name, level) in zip(axes[0], shown, strict=True):
+    down = -(-len(shown) // ACROSS)
+    figure, axes = canvas(down, ACROSS, down * (0.9 + 0.36 * len(texts)), PORTRAIT)
+    for axis in axes.ravel()[len(shown) :]:
+        axis.remove()
+    for place, (axis, (name, level)) in enumerate(zip(axes.ravel(), shown, strict=False)):
         own, dots = at(table, name, level), at(seeds, name, level)
         base = own.groupby("backbone")["place"].transform("min") == own["place"]
         for rows, colour in ((own[base], "0.35"), (own[~base], STYLES["trained"][0])):
-            points = {"fmt": "o", "color": colour, "ms": 7, "elinewidth": 1.6, "zorder": 3}
+            points = {"fmt": "o", "color": colour, "ms": 6, "elinewidth": 2, "zorder": 4}
             axis.errorbar(rows["value"], rows["place"], xerr=interval(rows), **points)
-        axis.plot(dots["value"], dots["place"], "|", color="k", ms=13, mew=1.4, zorder=4)
+        axis.plot(dots["value"], dots["place"], "|", color="0.6", ms=13, mew=1, zorder=3)
         at_level = "" if level is None else f" at {level:g} %"
         axis.set(title=f"{titled(name.removesuffix('_mean'), known)}{at_level}", xlabel="%")
         ends = seeds.loc[seeds["metric"] == name, "value"]
@@ -620,10 +638,10 @@ def ablation(
         axis.set_xlim(ends.min() - room, ends.max() + room)  # one scale for a measure
         axis.set_ylim(len(texts) - 0.5, -0.5)
         axis.set_yticks(range(len(texts)), texts)
-        axis.tick_params(axis="y", length=0, labelleft=axis is axes[0, 0])
+        axis.tick_params(axis="y", length=0, labelleft=place % ACROSS == 0)
         axis.grid(False, axis="y")
-    for place, text in enumerate(axes[0, 0].get_yticklabels()):
-        text.set_fontweight("normal" if place in places else "bold")
+        for row, text in enumerate(axis.get_yticklabels()):
+            text.set_fontweight("normal" if row in places else "bold")
     note = f"tick: one of {table['n'].max():g} seeds; dot and bar: mean and interval over seeds"
     figure.supxlabel(note, fontsize=11)
     return figure
@@ -635,18 +653,32 @@ def levels_of(table: pd.DataFrame, metric: str) -> list[float]:
 
 
 def training(curve: pd.DataFrame) -> Figure:
-    """The loss, its terms, and the validation AD of one training run."""
+    """The loss, its terms, and the validation AD of one training run.
+
+    Loss and terms are pale a step, and in full as the mean over a fiftieth of the run.
+    """
     terms = curve.columns[curve.columns.get_loc("loss") :]
-    figure, axes = canvas(1, 3, height=3.6)
-    axes[0, 0].plot(curve["step"], curve["loss"])
+    figure, axes = canvas(1, 3, height=4.2)
+    colours = sns.color_palette()
+    draw_smoothed(axes[0, 0], curve["step"], curve["loss"], colours[0], "")
     axes[0, 0].set(title="loss", xlabel="step")
     for i, term in enumerate(terms[1:], start=1):
-        scaled = curve[term] / curve[term].max()
-        label = f"{term.replace('_', ' ')} (max {curve[term].max():.3g})"
-        axes[0, 1].plot(curve["step"], scaled, label=label, color=sns.color_palette()[i])
-    axes[0, 1].set(title="terms, as share of their maximum", xlabel="step", ylim=(0, 1.55))
-    axes[0, 1].legend(fontsize="x-small", loc="upper right")
+        label = f"{term.replace('_', ' ')} (1 is {curve[term].max():.3g})"
+        draw_smoothed(
+            axes[0, 1], curve["step"], curve[term] / curve[term].max(), colours[i], label
+        )
+    axes[0, 1].set(title="terms, of their maximum", xlabel="step", ylim=(0, 1.03))
+    axes[0, 1].legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), frameon=False)
     held_out = curve.dropna(subset=["validation_ad"])
     axes[0, 2].plot(held_out["step"], held_out["validation_ad"], marker="o")
-    axes[0, 2].set(title="validation AD at 100 %", xlabel="step", ylim=(0, None))
+    axes[0, 2].set(title="validation AD at 100 %, %", xlabel="step", ylim=(0, None))
     return figure
+
+
+def draw_smoothed(
+    axis: Axes, steps: pd.Series, values: pd.Series, colour: Any, label: str
+) -> None:
+    """A noisy curve, pale, and its running mean."""
+    axis.plot(steps, values, color=colour, alpha=0.25, lw=0.8)
+    mean = values.rolling(max(1, len(values) // 50), center=True, min_periods=1).mean()
+    axis.plot(steps, mean, color=colour, lw=1.8, label=label)

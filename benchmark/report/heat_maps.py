@@ -131,7 +131,7 @@ def heat_maps(
 ) -> Figure:
     """The maps over the images, as the metrics see them: a row an explainer, in two halves."""
     half = math.ceil(len(explainers) / 2)
-    left, top, bottom = (round(inches * DPI) for inches in (1.09, 0.62, 0.55))
+    left, top, bottom = (round(inches * DPI) for inches in (1.09, 0.9, 0.55))
     side = min(round(THUMBNAIL * DPI), (int(PORTRAIT * DPI / 2) - left) // len(names) - GAP)
     size = np.array([len(names), half + 1]) * (side + GAP) - GAP
     full = np.array([2 * (left + size[0]), top + size[1] + bottom])
@@ -148,8 +148,9 @@ def heat_maps(
         label_blanks(axis, side, maps[first:][:half])
     kinds = [marker_of(kind) for kind in dict.fromkeys(explainers["kind"])]
     figure.legend(
-        handles=kinds, loc="lower center", ncols=len(kinds), frameon=False, labelcolor="linecolor"
-    )
+        handles=kinds, loc="lower center", ncols=len(kinds), frameon=False, labelcolor="linecolor",
+        handlelength=0, handletextpad=0, markerscale=0,
+    )  # fmt: skip
     return figure
 
 
@@ -180,11 +181,11 @@ def in_few_colours(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def label_pictures(axis: Axes, side: int, names: list[str], explainers: pd.DataFrame) -> None:
     """Name the columns of a mosaic, and its rows below the first."""
-    wide = side * 110 // DPI // 6
+    wide = side * 110 // DPI // 8
     columns = [textwrap.fill(name, wide, break_long_words=False, max_lines=4) for name in names]
     rows = [textwrap.fill(label, 13) for label in explainers["label"]]
     middles = (side + GAP) * np.arange(1 + max(len(columns), len(rows))) + side / 2
-    axis.set_xticks(middles[: len(columns)], columns, fontsize=7)
+    axis.set_xticks(middles[: len(columns)], columns, fontsize=9)
     axis.set_yticks(middles[1 : len(rows) + 1], rows, fontsize=10)
     axis.tick_params(length=0, labeltop=True, labelbottom=False)
     for text, kind in zip(axis.get_yticklabels(), explainers["kind"], strict=True):

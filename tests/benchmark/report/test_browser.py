@@ -44,7 +44,7 @@ def stored(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("methods.build_backbone", lambda *_, **__: tiny_cnn())
     facts = {
-        name: ExplainerFacts("x", label, "CAM", ("cnn",), trained=False, seeded=False)
+        name: ExplainerFacts("x", label, "CAM", ("cnn",), trained=False, seeded=False, passes=1)
         for name, label in (("first", LABEL), ("second", "Second"))
     }
     monkeypatch.setattr(page, "Project", partial(Project, catalogue=Catalogue(facts, {})))

@@ -110,7 +110,7 @@ def project_of(settings: params.Params, kinds: dict[str, str], but: str = "") ->
     """A project of explainers with labels in capitals, on `net`; `but` is for another family."""
     facts = {
         name: ExplainerFacts(
-            "x", name.upper(), kind, (FAMILY[name == but],), trained=False, seeded=False
+            "x", name.upper(), kind, (FAMILY[name == but],), trained=False, seeded=False, passes=1
         )
         for name, kind in kinds.items()
     }
