@@ -29,7 +29,6 @@ from benchmark.report.drawing import (
     PORTRAIT,
     ROW,
     STYLES,
-    WIDTH,
     Floats,
     canvas,
     fix_layout,
@@ -664,9 +663,7 @@ def training(curve: pd.DataFrame) -> Figure:
     axes[0, 0].set(title="loss", xlabel="step")
     for i, term in enumerate(terms[1:], start=1):
         label = f"{term.replace('_', ' ')} (1 is {curve[term].max():.3g})"
-        draw_smoothed(
-            axes[0, 1], curve["step"], curve[term] / curve[term].max(), colours[i], label
-        )
+        draw_smoothed(axes[0, 1], curve["step"], curve[term] / curve[term].max(), colours[i], label)
     axes[0, 1].set(title="terms, of their maximum", xlabel="step", ylim=(0, 1.03))
     axes[0, 1].legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), frameon=False)
     held_out = curve.dropna(subset=["validation_ad"])
@@ -675,9 +672,7 @@ def training(curve: pd.DataFrame) -> Figure:
     return figure
 
 
-def draw_smoothed(
-    axis: Axes, steps: pd.Series, values: pd.Series, colour: Any, label: str
-) -> None:
+def draw_smoothed(axis: Axes, steps: pd.Series, values: pd.Series, colour: Any, label: str) -> None:
     """A noisy curve, pale, and its running mean."""
     axis.plot(steps, values, color=colour, alpha=0.25, lw=0.8)
     mean = values.rolling(max(1, len(values) // 50), center=True, min_periods=1).mean()
