@@ -65,8 +65,7 @@ def clock(device: torch.device) -> float:
 def share_of_network(backbone: Backbone, batch_size: int, seconds: float) -> str:
     """In words: what the passes that a backbone counted take by themselves, of so many seconds.
 
-    That can be more: an explainer may repeat only a part of the network, or end gradients at a
-    layer, and a pass counts as a whole one.
+    Gradients up to the image are timed; they may end at a layer before, hence `up to`.
 
     Args:
         backbone: that counted them.
@@ -75,14 +74,13 @@ def share_of_network(backbone: Backbone, batch_size: int, seconds: float) -> str
     """
     passes = backbone.passes
     forward = seconds_of_passes(backbone, batch_size, back=False)
-    alone = passes.forward * forward
-    said = f"{passes.forward:,} images forward"
+    said = f"{passes.forward:,} images through the network take {passes.forward * forward:.0f} of "
+    said += f"{seconds:.0f} seconds ({100 * passes.forward * forward / seconds:.0f} %)"
     if passes.backward:
         both = seconds_of_passes(backbone, batch_size, back=True)
-        alone += passes.backward * (both - forward)
-        said += f" and {passes.backward:,} back"
-    share = f"{100 * alone / seconds:.0f} %" if alone < seconds else "not all of them whole"
-    return f"{said} take {alone:.0f} seconds by themselves, of {seconds:.0f} ({share})"
+        most = 100 * passes.backward * (both - forward) / seconds
+        said += f", {passes.backward:,} back up to {most:.0f} %"
+    return said
 
 
 def seconds_of_passes(backbone: Backbone, batch_size: int, *, back: bool) -> float:
