@@ -362,7 +362,7 @@ def quality_runtime(table: pd.DataFrame, seconds: pd.Series, known: Known) -> Fi
     part of it.
     """
     scored = {name: level for name, level in QUALITY.items() if name in set(table["metric"])}
-    figure, axes = canvas(len(scored), 1, 0.8 + 6.2 * len(scored), PORTRAIT)
+    figure, axes = canvas(len(scored), 1, 0.8 + 7 * len(scored), PORTRAIT)
     drawn = []
     for axis, (name, level) in zip(axes[:, 0], scored.items(), strict=True):
         counted, images = with_counts(table, name)

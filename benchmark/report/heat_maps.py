@@ -122,7 +122,7 @@ def named(target: dict[str, object]) -> str:
     """The explained class of an image, its probability, and its label where that is another."""
     name = target["class_name"]
     text = str(name) if isinstance(name, str) and name else f"class {target['class_index']}"
-    text += f", {target['probability']:g} %"
+    text += f", {target['probability']:g}\N{NO-BREAK SPACE}%"
     return f"{text} (is {target['label']})" if target["label"] else text
 
 

@@ -19,7 +19,7 @@ from benchmark.engine import explaining
 from benchmark.engine.devices import seconds_of_passes
 from methods import Backbone, Passes, TrainableExplainer, build_backbone
 
-BATCHES = (8, 16, 32)
+BATCHES = (8, 16)
 CHEAP, DEAR = 8, 2
 """Images that are explained at a time, by explainers of few passes and of many."""
 

@@ -48,17 +48,19 @@ def test_both_stages_run_where_something_cheap_is_due(
     monkeypatch.setattr(subprocess, "run", note)
     first.main(project.params)
     launch = project.params.launch
-    assert ran == [f"{launch} benchmark.{stage} {CNN} --cheap" for stage in first.STAGES]
-    for cell in project.cells(CNN):
-        results.write_text(results.maps_path(CNN, cell.explainer), "x")
-        results.write_text(results.scores_path(CNN, cell.explainer), "x")
-        results.write_text(results.delta_path(CNN, cell.explainer), "x")
-        if not results.cost_path(CNN, cell.explainer).is_file():
-            results.write_text(results.cost_path(CNN, cell.explainer), "{}")
-    for cell in project.cells(CNN):
-        Shelf(results.MAPS / CNN).record([project.maps(cell)])
+    assert ran == [
+        f"{launch} benchmark.{stage} {backbone} --cheap"
+        for backbone in project.params.backbones
+        for stage in first.STAGES
+    ]
+    for cell in project.all_cells():
+        name = cell.backbone, cell.explainer
+        for path in (results.maps_path, results.scores_path, results.delta_path, results.cost_path):
+            results.write_text(path(*name), "x")
+    for cell in project.all_cells():
+        Shelf(results.MAPS / cell.backbone).record([project.maps(cell)])
         made = [project.scores(cell, metric) for metric in project.scored_metrics()]
-        Shelf(results.SCORES / CNN).record(made)
+        Shelf(results.SCORES / cell.backbone).record(made)
     ran.clear()
     first.main(project.params)
     assert ran == []

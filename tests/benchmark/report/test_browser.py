@@ -189,7 +189,7 @@ def test_pictures_of_what_is_no_more_go(stored: Params) -> None:
 def test_the_page_says_what_is_explained(stored: Params) -> None:
     page.main(stored)
     data = embedded(results.PAGE.read_text())
-    assert data["explained"]["net"] == ["rock crab, 34.5 %", "class 1, 5 %", "otter, 99 %"]
+    assert data["explained"]["net"] == ["rock crab, 34.5\xa0%", "class 1, 5\xa0%", "otter, 99\xa0%"]
     assert "A caption." in results.PAGE.read_text()
 
 

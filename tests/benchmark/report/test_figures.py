@@ -441,7 +441,7 @@ def test_training_shows_the_terms_a_curve_has() -> None:
     curve = curve.assign(learning_rate=0.1, loss=[np.nan, 2, 1], own_term=[np.nan, 2, 1])
     figure = figures.training(curve)
     assert len(figure.axes) == 3
-    assert "own term (max 2)" in texts(figure)
+    assert "own term (1 is 2)" in texts(figure)
 
 
 @pytest.fixture

@@ -104,10 +104,10 @@ def test_columns_say_what_is_explained() -> None:
     )
     found: list[dict[str, Any]] = heat_maps.with_labels(targets, table)
     assert [heat_maps.named(own) for own in found] == [
-        "rock crab, 34.2 % (is loggerhead)",
-        "loggerhead, 99 %",
-        "class 5, 1 %",
-        "cock, 50 %",
+        "rock crab, 34.2\xa0% (is loggerhead)",
+        "loggerhead, 99\xa0%",
+        "class 5, 1\xa0%",
+        "cock, 50\xa0%",
     ]
     bare = heat_maps.with_labels(targets, pd.DataFrame({"id": list("abcd")}))
-    assert heat_maps.named(bare[0]) == "rock crab, 34.2 %"
+    assert heat_maps.named(bare[0]) == "rock crab, 34.2\xa0%"
