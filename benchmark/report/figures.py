@@ -255,6 +255,7 @@ def road(table: pd.DataFrame, known: Known) -> Figure:
     The first explainer's curve, with its interval, is in every panel. Columns go on below.
     """
     table, images = with_counts(table, "road_morf")
+    table = merge_same(table)
     first = each(table).iloc[0]
     panels = panels_of(table, first["explainer"])
     across = min(ACROSS, len(panels))
@@ -309,18 +310,26 @@ def panels_of(table: pd.DataFrame, but: str) -> list[Panel]:
 
 
 def draw_curves(axis: Axes, curves: pd.DataFrame) -> None:
-    """A line an explainer, one of those whose curves are the same."""
-    alike: dict[tuple[float, ...], pd.DataFrame] = {}
-    for _, own in curves.groupby("explainer", sort=False):
-        same = alike.get(tuple(own["value"]))
-        label = own["label"].iloc[0]
-        label = label if same is None else f"{same['label'].iloc[0]} =\n{label}"
-        alike[tuple(own["value"])] = own.assign(label=label)
-    for i, own in enumerate(alike.values()):
+    """A line an explainer."""
+    for i, (_, own) in enumerate(curves.groupby("explainer", sort=False)):
         axis.plot(
             own["level"], own["value"], label=own["label"].iloc[0], lw=1.5, ms=6,
             color=LINES[i % len(LINES)], marker=MARKERS[i % len(MARKERS)],
         )  # fmt: skip
+
+
+def merge_same(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of ROAD, of explainers with the same curves only the first's, named after all."""
+    rows = table[table["metric"].isin(ROAD) & table["level"].notna()]
+    labels: dict[tuple[Any, ...], list[str]] = {}
+    first: dict[tuple[Any, ...], str] = {}
+    for explainer, own in rows.groupby("explainer", sort=False):
+        curves = tuple(own[["metric", "level", "value"]].itertuples(index=False, name=None))
+        labels.setdefault(curves, []).append(own["label"].iloc[0])
+        first.setdefault(curves, str(explainer))
+    names = {first[curves]: " =\n".join(own) for curves, own in labels.items()}
+    kept = rows[rows["explainer"].isin(names)]
+    return kept.assign(label=kept["explainer"].map(names))
 
 
 def read_medians(project: Project, backbone: str) -> dict[str, dict[str, float]]:

@@ -199,6 +199,21 @@ def test_first_explainer_is_in_every_panel_of_road(known: Known) -> None:
         assert sum(line.get_label() == "Own" for line in axis.lines) == 1
 
 
+def test_curves_that_are_the_same_in_both_orders_are_one(known: Known) -> None:
+    table = comparison()
+    own = table[table["explainer"] == "second"]
+    twin = own.assign(explainer="twin", label="Twin")
+    half = own.assign(explainer="half", label="Half")
+    half.loc[half["metric"] == "road_lerf", "value"] += 1
+    merged = figures.merge_same(pd.concat([table, twin, half]))
+    assert set(merged["explainer"]) == {*table["explainer"], "half"}
+    label = own["label"].iloc[0]
+    assert set(merged.loc[merged["explainer"] == "second", "label"]) == {f"{label} =\nTwin"}
+    assert "Half" in set(merged["label"])
+    figure = figures.road(pd.concat([table, twin, half]), known)
+    assert any(label in text and "=\nTwin" in text for text in texts(figure))
+
+
 def test_pareto_front() -> None:
     cost = np.array([3.0, 1.0, 2.0, 1.0, 4.0, 5.0, 2.0])
     value = np.array([5.0, 9.0, 6.0, 8.0, 5.0, 1.0, 7.0])
