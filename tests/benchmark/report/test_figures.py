@@ -211,7 +211,7 @@ def test_curves_that_are_the_same_in_both_orders_are_one(known: Known) -> None:
     assert set(merged.loc[merged["explainer"] == "second", "label"]) == {f"{label} =\nTwin"}
     assert "Half" in set(merged["label"])
     figure = figures.road(pd.concat([table, twin, half]), known)
-    assert any(label in text and "=\nTwin" in text for text in texts(figure))
+    assert any(label in text and "= Twin" in text for text in texts(figure))
 
 
 def test_pareto_front() -> None:
