@@ -12,7 +12,7 @@ from benchmark.core.store import Key, Result, Shelf, Unfinished
 if TYPE_CHECKING:
     import pandas as pd
 
-    from benchmark.data.splits import Split
+    from benchmark.engine.scoring import Predicted
     from methods import Backbone
 
 
@@ -97,11 +97,14 @@ def study(
     import pandas as pd
 
     from benchmark.data.splits import read_split
+    from benchmark.engine import scoring
     from benchmark.engine.devices import device
     from methods import build_backbone
 
     network = build_backbone(backbone, device=device(), **project.spec(backbone))
-    evaluation = read_split(results.SPLITS, "evaluation")
+    most = max(max(project.variant_images(variant.cell).values()) for variant in todo)
+    evaluation = read_split(results.SPLITS, "evaluation").first(most)
+    images = scoring.predict(network, evaluation, project.params.evaluate.batch_size)
     for variant in todo:
         train_variant(project, variant, network, trained)
         made = project.variant_scores(variant.name, variant.cell)  # with the states' digests
@@ -112,7 +115,7 @@ def study(
         }
         tables = []
         for seed, state in variant.states.items():
-            scores = score(project, variant.cell, seed, state, network, evaluation, works[seed])
+            scores = score(project, variant.cell, seed, state, network, images, works[seed])
             tables.append(scores.assign(seed=seed))
         if processes.first():
             table = pd.concat(tables)
@@ -165,7 +168,7 @@ def score(
     seed: int,
     state: Result,
     network: "Backbone",
-    split: "Split",
+    images: "Predicted",
     work: Unfinished,
 ) -> "pd.DataFrame":
     """The scores of a variant that was trained with `seed`, by the metrics of the paper."""
@@ -177,14 +180,14 @@ def score(
     settings = cell.settings | {"seed": seed}
     name = cell.load or cell.explainer
     counts = project.variant_images(cell)
-    split = split.first(max(counts.values()))
+    images = images.part(slice(max(counts.values())))
+    split = images.split
     explainer = explaining.assemble(name, network, settings, state.files[0])
     targets, _ = explaining.choose(network, split, params.explain.batch_size, params.target)
     pieces = explaining.explain(explainer, split, targets, work, **project.explain_settings(cell))
     maps = explaining.joined_maps(pieces)
     suites = {n: (params.evaluate.settings[n], count) for n, count in counts.items()}
     views = scoring.views_of(suites, params.mode, network, maps, trained=True)
-    images = scoring.predict(network, split, params.evaluate.batch_size)
     found = scoring.score(views, network, images, work, **project.score_settings)
     return scoring.in_order(pd.concat(found))
 

@@ -69,7 +69,8 @@ def score_cells(
     """Score cells by the metrics that are due; what the others said is kept."""
     from benchmark.data.splits import read_split
     from benchmark.engine import scoring
-    from benchmark.engine.devices import clock, device, share_of_network
+    from benchmark.engine.devices import clock, device
+    from benchmark.engine.passes import share_of_network
     from methods import build_backbone
 
     params = project.params

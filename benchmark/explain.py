@@ -43,8 +43,9 @@ def main(params: Params, backbone: str, cheap: bool = False) -> None:
     processes.wait()
     if due:
         from benchmark.data.splits import read_split
-        from benchmark.engine.devices import clock, device, share_of_network
+        from benchmark.engine.devices import clock, device
         from benchmark.engine.explaining import choose
+        from benchmark.engine.passes import share_of_network
         from methods import build_backbone
 
         network = build_backbone(backbone, device=device(), **project.spec(backbone))

@@ -21,7 +21,7 @@ from benchmark.report.statistics import against_first, matrix, means
 from benchmark.report.summaries import refuse_mixture, told
 
 if TYPE_CHECKING:
-    from benchmark.data.splits import Split
+    from benchmark.engine.scoring import Predicted
     from methods import Backbone
 
 FILLS = results.RESULTS / "fills"
@@ -39,6 +39,7 @@ def main(params: Params) -> None:
         ValueError: the parameters do not score by METRIC, or the stored scores are of others.
     """
     from benchmark.data.splits import read_split
+    from benchmark.engine import scoring
     from benchmark.engine.devices import device
     from methods import build_backbone
 
@@ -49,7 +50,7 @@ def main(params: Params) -> None:
         )
     project = Project(params)
     known = known_measures(project.catalogue)
-    images = read_split(results.SPLITS, "evaluation")
+    split = read_split(results.SPLITS, "evaluation").first(IMAGES)
     works: list[Unfinished] = []
     for backbone in params.backbones:
         cells = [cell for cell in project.cells(backbone) if fills_of(cell, params.mode)]
@@ -57,9 +58,10 @@ def main(params: Params) -> None:
             continue
         network = build_backbone(backbone, device=device(), **project.spec(backbone))
         rows: list[dict[str, str | Entry]] = []
+        images = scoring.predict(network, split, params.evaluate.batch_size)
         for cell in cells:
-            split = images.first(min(IMAGES, project.images_of(cell, METRIC)))
-            scores = score(project, cell, network, split, works)
+            part = images.part(slice(project.images_of(cell, METRIC)))
+            scores = score(project, cell, network, part, works)
             rows += compare(project.facts(cell.explainer).label, scores, known, params)
         write(FILLS / backbone, pd.DataFrame(rows))
         print(backbone, (FILLS / f"{backbone}.md").read_text(), sep="\n\n")
@@ -83,16 +85,16 @@ def score(
     project: Project,
     cell: Cell,
     network: "Backbone",
-    split: "Split",
+    images: "Predicted",
     works: list[Unfinished],
 ) -> dict[str, pd.DataFrame]:
-    """The scores of the images of a split by fill, those that are stored first.
+    """The scores of images by fill, those that are stored first.
 
     Args:
         project: of the cell.
         cell: of an explainer that masks.
         network: its backbone.
-        split: the images.
+        images: with what the network says of them.
         works: what is unfinished is added here.
 
     Raises:
@@ -108,11 +110,11 @@ def score(
                 "these parameters, run `dvc repro`"
             )
     stored = results.read_scores(results.scores_path(cell.backbone, cell.explainer))
-    found = {own: stored[stored["image"].isin(split.ids)]}
+    found = {own: stored[stored["image"].isin(images.split.ids)]}
     for fill in others:
         update = {"settings": cell.settings_in(mode) | {"fill": fill}, "reference": {}}
         changed = cell.model_copy(update=update)
-        found[fill] = score_anew(project, changed, network, split, works)
+        found[fill] = score_anew(project, changed, network, images, works)
     refuse_mixture(list(found.values()))
     return found
 
@@ -121,13 +123,14 @@ def score_anew(
     project: Project,
     cell: Cell,
     network: "Backbone",
-    split: "Split",
+    images: "Predicted",
     works: list[Unfinished],
 ) -> pd.DataFrame:
     """Explain and score the maps, as the stages do; for the arguments see `score`."""
     from benchmark.engine import explaining, scoring
 
-    params, n = project.params, len(split)
+    params, split = project.params, images.split
+    n = len(split)
     keys = project.explain_key(cell, params.mode, n), project.scores_key(cell, METRIC, n)
     work = Unfinished(f"fills {cell.name} {cell.settings['fill']}", *keys)
     works.append(work)
@@ -138,7 +141,6 @@ def score_anew(
     maps = explaining.joined_maps(pieces)
     suite = {METRIC: (params.evaluate.metrics[METRIC].settings, n)}
     views = scoring.views_of(suite, params.mode, network, maps, trained=False)
-    images = scoring.predict(network, split, params.evaluate.batch_size)
     (scores,) = scoring.score(views, network, images, work, **project.score_settings)
     path = work.path("scores.csv")
     results.write_scores(path, scoring.in_order(scores), cell.backbone, cell.explainer)

@@ -1,4 +1,4 @@
-"""The device of this process: its precision, its memory, and the time that passes take on it."""
+"""The device of this process: its precision, its memory and its clock."""
 
 import os
 import time
@@ -9,10 +9,6 @@ import torch
 from torch import Tensor
 
 from benchmark.engine.recipe import Precision
-from methods import Backbone, Passes
-
-TIMED = 5
-"""Batches that are timed, the first of which loads what is loaded at first use."""
 
 
 def device() -> torch.device:
@@ -60,42 +56,3 @@ def clock(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
-
-
-def share_of_network(backbone: Backbone, batch_size: int, seconds: float) -> str:
-    """In words: what the passes that a backbone counted take by themselves, of so many seconds.
-
-    Gradients up to the image are timed; they may end at a layer before, hence `up to`.
-
-    Args:
-        backbone: that counted them.
-        batch_size: images through it at a time.
-        seconds: in which it did.
-    """
-    passes = backbone.passes
-    forward = seconds_of_passes(backbone, batch_size, back=False)
-    said = f"{passes.forward:,} images through the network take {passes.forward * forward:.0f} of "
-    said += f"{seconds:.0f} seconds ({100 * passes.forward * forward / seconds:.0f} %)"
-    if passes.backward:
-        both = seconds_of_passes(backbone, batch_size, back=True)
-        most = 100 * passes.backward * (both - forward) / seconds
-        said += f", {passes.backward:,} back up to {most:.0f} %"
-    return said
-
-
-def seconds_of_passes(backbone: Backbone, batch_size: int, *, back: bool) -> float:
-    """Of an image, forward or also back to its pixels: the best of some batches, not counted."""
-    counted, backbone.passes = backbone.passes, Passes()
-    size, found = backbone.size, []
-    pixels = torch.rand(batch_size, 3, size, size, generator=torch.Generator().manual_seed(0))
-    pixels = pixels.to(backbone.device)
-    for _ in range(TIMED):
-        start = clock(backbone.device)
-        if back:
-            logits = backbone(pixels.requires_grad_())
-            torch.autograd.grad(logits.sum(), pixels)
-        else:
-            backbone.probabilities(pixels)
-        found.append(clock(backbone.device) - start)
-    backbone.passes = counted
-    return min(found) / batch_size

@@ -1,6 +1,8 @@
 """The solver of `metrics.imputation` for the CPU, compiled by numba: a problem a thread at a time.
 
-Loops run over spans of unknown pixels only, so that a small hole costs little.
+A grid is a row of numbers, one grid row after the other with a border of zeros, one pixel wide.
+Loops run over spans of unknown pixels only, so that a small hole costs little. Each is simple
+enough for vector instructions: few arrays at a time, and sums are those of columns first.
 """
 
 from collections.abc import Callable
@@ -10,34 +12,48 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-_GAP = 16
+_GAP = 32
 """Known pixels between two spans of a row; fewer become part of one span."""
+
+_HALF = np.float32(0.5)
+_ONE = np.float32(1.0)
+_TWO = np.float32(2.0)
+_FOUR = np.float32(4.0)
 
 _Array = NDArray[np.float32]
 _Spans = NDArray[np.int64]
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def _compiled(parallel: bool = False) -> Callable[[_Function], _Function]:
+def _compiled(
+    parallel: bool = False, forceinline: bool = False
+) -> Callable[[_Function], _Function]:
     # No fast-math: with reordered sums, code just compiled and code from the cache differ by 2e-7.
-    return cast("Callable[[_Function], _Function]", njit(cache=True, parallel=parallel))
+    return cast(
+        "Callable[[_Function], _Function]",
+        njit(cache=True, parallel=parallel, forceinline=forceinline),
+    )
 
 
 class _Level(NamedTuple):
-    """One grid of the hierarchy; the fields but `spans` have a border of zeros, one pixel wide.
+    """One grid of the hierarchy, of n numbers with its border.
 
     Attributes:
-        mask: 1 at unknown pixels, else 0.
-        matrix: (1, ...) d + 4 on the finest grid; (5, ...) on the others, the coefficients of the
+        height: rows without the border.
+        width: columns without the border.
+        mask: (n,) 1 at unknown pixels, else 0.
+        matrix: (1, n) d + 4 on the finest grid; (5, n) on the others, the coefficients of the
             pixel itself and of its right, lower, lower right and lower left neighbours.
-        relax: the factor of a Jacobi step, zero at known pixels.
+        relax: (n,) the factor of a Jacobi step, zero at known pixels.
         spans: rows (i, start, stop) that cover the unknown pixels; work is done only there.
-        guess: the iterate before the coarse correction.
-        result: the iterate after it.
-        right: the right-hand side.
-        residual: of `guess`.
+        guess: (n,) the iterate before the coarse correction.
+        result: (n,) the iterate after it.
+        right: (n,) the right-hand side.
+        residual: (n,) of `guess`.
     """
 
+    height: int
+    width: int
     mask: _Array
     matrix: _Array
     relax: _Array
@@ -49,14 +65,14 @@ class _Level(NamedTuple):
 
 
 @_compiled()
-def _find_spans(mask: _Array) -> _Spans:
-    height, width = mask.shape[0] - 2, mask.shape[1] - 2
+def _find_spans(mask: _Array, height: int, width: int) -> _Spans:
     spans = np.empty((height * (width // (_GAP + 1) + 1), 3), np.int64)
     n = 0
     for i in range(1, height + 1):
         start = stop = 0
+        row = mask[i * (width + 2) : (i + 1) * (width + 2)]
         for j in range(1, width + 1):
-            if mask[i, j] > 0:
+            if row[j] > 0:
                 if start > 0 and j - stop >= _GAP:
                     spans[n] = (i, start, stop)
                     n += 1
@@ -70,189 +86,281 @@ def _find_spans(mask: _Array) -> _Spans:
     return spans[:n]
 
 
-@_compiled()
-def _span(spans: _Spans, k: int) -> tuple[int, int, int]:
-    return spans[k, 0], spans[k, 1], spans[k, 2]
+@_compiled(forceinline=True)
+def _span(level: _Level, k: int) -> tuple[int, int]:
+    """Where the k-th span begins, and its length."""
+    i, start, stop = level.spans[k, 0], level.spans[k, 1], level.spans[k, 2]
+    return i * (level.width + 2) + start, stop - start
 
 
-@_compiled()
-def _finest_row(u: _Array, i: int, start: int, stop: int, matrix: _Array, rows: _Array) -> None:
-    """Set rows[0] = (A u) in the span, on the finest grid."""
-    n = stop - start
-    above = u[i - 1, start - 1 : stop + 1]
-    here = u[i, start - 1 : stop + 1]
-    below = u[i + 1, start - 1 : stop + 1]
+@_compiled(forceinline=True)
+def _multiply_finest(level: _Level, u: _Array, at: int, n: int, rows: _Array) -> None:
+    """Set rows[0] = (A u) in the n pixels from `at`, on the finest grid."""
+    stride = level.width + 2
+    above, here = u[at - stride - 1 : at - stride + n + 1], u[at - 1 : at + n + 1]
+    below, diagonal = u[at + stride - 1 : at + stride + n + 1], level.matrix[0, at : at + n]
     product, column = rows[0], rows[1]
     for j in range(n + 2):
         column[j] = above[j] + (here[j] + here[j]) + below[j]
-    diagonal, centre = matrix[0, i, start:stop], u[i, start:stop]
-    left, middle, right = column[:n], column[1 : n + 1], column[2 : n + 2]
     for j in range(n):
-        product[j] = diagonal[j] * centre[j] - ((left[j] + right[j]) + (middle[j] + middle[j]))
+        around = (column[j] + column[j + 2]) + (column[j + 1] + column[j + 1])
+        product[j] = diagonal[j] * here[j + 1] - around
 
 
-@_compiled()
-def _coarse_row(u: _Array, i: int, start: int, stop: int, matrix: _Array, rows: _Array) -> None:
-    """Set rows[0] = (A u) in the span, on a coarse grid."""
-    right, below, below_right, below_left = matrix[1], matrix[2], matrix[3], matrix[4]
+@_compiled(forceinline=True)
+def _multiply_coarse(level: _Level, u: _Array, at: int, n: int, rows: _Array) -> None:
+    """Set rows[0] = (A u) in the n pixels from `at`, on a coarse grid: a stencil's row a loop."""
+    stride = level.width + 2
+    up, down = at - stride, at + stride
+    own, right, below = level.matrix[0], level.matrix[1], level.matrix[2]
+    below_right, below_left = level.matrix[3], level.matrix[4]
     product = rows[0]
-    centre, east, west = matrix[0, i, start:stop], right[i, start:], right[i, start - 1 :]
-    south, north = below[i, start:], below[i - 1, start:]
-    south_east, north_west = below_right[i, start:], below_right[i - 1, start - 1 :]
-    south_west, north_east = below_left[i, start:], below_left[i - 1, start + 1 :]
-    a, b, c = u[i - 1, start - 1 :], u[i, start - 1 :], u[i + 1, start - 1 :]
-    for j in range(stop - start):
-        product[j] = (
-            (north_west[j] * a[j] + north[j] * a[j + 1] + north_east[j] * a[j + 2])
-            + (west[j] * b[j] + centre[j] * b[j + 1] + east[j] * b[j + 2])
-            + (south_west[j] * c[j] + south[j] * c[j + 1] + south_east[j] * c[j + 2])
-        )
+    x, west, centre = u[at - 1 : at + n + 1], right[at - 1 : at + n], own[at : at + n]
+    for j in range(n):
+        product[j] = west[j] * x[j] + centre[j] * x[j + 1] + west[j + 1] * x[j + 2]
+    x, a, b, c = u[up - 1 : up + n + 1], below_right[up - 1 :], below[up:], below_left[up + 1 :]
+    for j in range(n):
+        product[j] += a[j] * x[j] + b[j] * x[j + 1] + c[j] * x[j + 2]
+    x, a, b, c = u[down - 1 : down + n + 1], below_left[at:], below[at:], below_right[at:]
+    for j in range(n):
+        product[j] += a[j] * x[j] + b[j] * x[j + 1] + c[j] * x[j + 2]
 
 
-@_compiled()
-def _row(u: _Array, i: int, start: int, stop: int, matrix: _Array, rows: _Array) -> None:
-    if matrix.shape[0] == 1:
-        _finest_row(u, i, start, stop, matrix, rows)
+@_compiled(forceinline=True)
+def _multiply(level: _Level, u: _Array, at: int, n: int, rows: _Array) -> None:
+    """Set rows[0] = (A u) in the n pixels from `at`."""
+    if len(level.matrix) == 1:
+        _multiply_finest(level, u, at, n, rows)
     else:
-        _coarse_row(u, i, start, stop, matrix, rows)
+        _multiply_coarse(level, u, at, n, rows)
 
 
 @_compiled()
-def _find_residual(level: _Level, u: _Array, right: _Array, rows: _Array, out: _Array) -> None:
-    """Set out = mask * (right - A u)."""
+def _find_residual(level: _Level, rows: _Array) -> None:
+    """Set residual = mask * (right - A guess)."""
+    product = rows[0]
     for k in range(len(level.spans)):
-        i, start, stop = _span(level.spans, k)
-        _row(u, i, start, stop, level.matrix, rows)
-        o, f, m = out[i, start:stop], right[i, start:stop], level.mask[i, start:stop]
-        product = rows[0]
-        for j in range(stop - start):
+        at, n = _span(level, k)
+        m = level.mask[at : at + n]
+        _multiply(level, level.guess, at, n, rows)
+        o, f = level.residual[at : at + n], level.right[at : at + n]
+        for j in range(n):
             o[j] = m[j] * (f[j] - product[j])
 
 
 @_compiled()
 def _smooth(level: _Level, rows: _Array) -> None:
     """Set result = guess + relax * (right - A guess)."""
+    product = rows[0]
     for k in range(len(level.spans)):
-        i, start, stop = _span(level.spans, k)
-        _row(level.guess, i, start, stop, level.matrix, rows)
-        o, u = level.result[i, start:stop], level.guess[i, start:stop]
-        f, relax = level.right[i, start:stop], level.relax[i, start:stop]
-        product = rows[0]
-        for j in range(stop - start):
+        at, n = _span(level, k)
+        relax = level.relax[at : at + n]
+        _multiply(level, level.guess, at, n, rows)
+        o, u = level.result[at : at + n], level.guess[at : at + n]
+        f = level.right[at : at + n]
+        for j in range(n):
             o[j] = u[j] + relax[j] * (f[j] - product[j])
 
 
 @_compiled()
-def _relax_zero(level: _Level, out: _Array) -> None:
-    """Set out = relax * right: a Jacobi step from zero."""
+def _relax_zero(level: _Level) -> None:
+    """Set guess = relax * right: a Jacobi step from zero."""
     for k in range(len(level.spans)):
-        i, start, stop = _span(level.spans, k)
-        o, f, relax = out[i, start:stop], level.right[i, start:stop], level.relax[i, start:stop]
-        for j in range(stop - start):
+        at, n = _span(level, k)
+        relax = level.relax[at : at + n]
+        o, f = level.guess[at : at + n], level.right[at : at + n]
+        for j in range(n):
             o[j] = relax[j] * f[j]
 
 
 @_compiled()
 def _restrict(fine: _Level, coarse: _Level, rows: _Array) -> None:
-    """Set coarse.right = P' fine.residual."""
-    half = np.float32(0.5)
-    height, width = fine.mask.shape[0] - 2, fine.mask.shape[1] - 2
-    t = rows[0]
+    """Set coarse.right = P' fine.residual, and coarse.guess by a Jacobi step from zero."""
+    t, stride = rows[0], fine.width + 2
     for k in range(len(coarse.spans)):
-        i, start, stop = _span(coarse.spans, k)
+        i, start, stop = coarse.spans[k, 0], coarse.spans[k, 1], coarse.spans[k, 2]
+        at, n = _span(coarse, k)
         # A last row or column between coarse ones takes its one coarse neighbour in full.
-        last = np.float32(1.0) if 2 * i == height else half
-        first, n = 2 * start - 2, 2 * (stop - start) + 1
-        above = fine.residual[2 * i - 2, first:]
-        here = fine.residual[2 * i - 1, first:]
-        below = fine.residual[2 * i, first:]
+        last = _ONE if 2 * i == fine.height else _HALF
+        first = (2 * i - 2) * stride + 2 * start - 2
+        m, relax = coarse.mask[at : at + n], coarse.relax[at : at + n]
+        residual = fine.residual
+        above, here = residual[first:], residual[first + stride :]
+        below = residual[first + 2 * stride :]
+        for j in range(2 * n + 1):
+            t[j] = _HALF * above[j] + here[j] + last * below[j]
+        if 2 * stop - 2 == fine.width:
+            t[2 * n] += t[2 * n]
+        f, guess = coarse.right[at : at + n], coarse.guess[at : at + n]
         for j in range(n):
-            t[j] = half * above[j] + here[j] + last * below[j]
-        if first + n - 1 == width:
-            t[n - 1] *= 2
-        f, m = coarse.right[i, start:stop], coarse.mask[i, start:stop]
-        for j in range(stop - start):
-            f[j] = m[j] * (half * t[2 * j] + t[2 * j + 1] + half * t[2 * j + 2])
+            f[j] = m[j] * (_HALF * t[2 * j] + t[2 * j + 1] + _HALF * t[2 * j + 2])
+        for j in range(n):
+            guess[j] = relax[j] * f[j]
 
 
 @_compiled()
-def _prolong(u: _Array, fine: _Level, keep: np.float32, rows: _Array) -> None:
-    """Set fine.guess = keep * fine.guess + P u."""
-    half = np.float32(0.5)
-    height, width = u.shape[0] - 2, u.shape[1] - 2
-    column, wide = rows[0], rows[1]
+def _prolong(coarse: _Level, fine: _Level, rows: _Array) -> None:
+    """Add P coarse.result to fine.guess."""
+    column, wide, stride = rows[0], rows[1], coarse.width + 2
     for k in range(len(fine.spans)):
-        i, start, stop = _span(fine.spans, k)
+        i, start, stop = fine.spans[k, 0], fine.spans[k, 1], fine.spans[k, 2]
+        at, n = _span(fine, k)
         above = (i + 1) // 2
-        below = above if i % 2 == 1 or above == height else above + 1
+        below = above if i % 2 == 1 or above == coarse.height else above + 1
         first, last = (start + 1) // 2, (stop - 1) // 2 + 1
-        n = last - first + 1
-        a, b = u[above, first:], u[below, first:]
-        for j in range(n):
-            column[j] = half * (a[j] + b[j])
-        column[n] = column[n - 1]
-        if last > width:
-            column[n - 1] = column[n - 2]
-        for j in range(n):
+        count = last - first + 1
+        m = fine.mask[at : at + n]
+        u = coarse.result
+        a, b = u[above * stride + first :], u[below * stride + first :]
+        for j in range(count):
+            column[j] = _HALF * (a[j] + b[j])
+        column[count] = column[count - 1]
+        if last > coarse.width:
+            column[count - 1] = column[count - 2]
+        for j in range(count):
             wide[2 * j] = column[j]
-            wide[2 * j + 1] = half * (column[j] + column[j + 1])
-        shifted = wide[start + 1 - 2 * first :]
-        o, m = fine.guess[i, start:stop], fine.mask[i, start:stop]
-        for j in range(stop - start):
-            o[j] = keep * o[j] + m[j] * shifted[j]
+            wide[2 * j + 1] = _HALF * (column[j] + column[j + 1])
+        shifted, o = wide[start + 1 - 2 * first :], fine.guess[at : at + n]
+        for j in range(n):
+            o[j] += m[j] * shifted[j]
 
 
 @_compiled()
-def _find_coarse_matrix(fine: _Level, coarse: _Level, rows: _Array) -> None:
-    """Set coarse.matrix = P' A P, read off its products with nine combs of every third pixel."""
-    zeros = np.zeros_like(fine.mask)
-    combs = coarse.guess
-    for a in range(3):
-        for b in range(3):
-            for k in range(len(coarse.spans)):
-                i, start, stop = _span(coarse.spans, k)
-                for j in range(start, stop):
-                    combs[i, j] = coarse.mask[i, j] if i % 3 == a and j % 3 == b else 0.0
-            _prolong(combs, fine, np.float32(0.0), rows)
-            _find_residual(fine, fine.guess, zeros, rows, fine.residual)
-            _restrict(fine, coarse, rows)
-            for k in range(len(coarse.spans)):
-                i, start, stop = _span(coarse.spans, k)
-                down = (a - i) % 3
-                for j in range(start, stop):
-                    across = (b - j) % 3
-                    # 0: the pixel itself, 1: right, 3..5: lower, lower right, lower left.
-                    if down == 1:
-                        coarse.matrix[2 + across, i, j] = -coarse.right[i, j]
-                    elif down == 0 and across < 2:
-                        coarse.matrix[across, i, j] = -coarse.right[i, j]
+def _finest_matrix(level: _Level) -> _Array:
+    """The five coefficients (5, n) of A between unknown pixels of the finest grid."""
+    mask, diagonal, stride = level.mask, level.matrix[0], level.width + 2
+    out = np.zeros((5, mask.size), np.float32)
+    for k in range(len(level.spans)):
+        at, n = _span(level, k)
+        m, d, below = mask[at : at + n + 1], diagonal[at:], mask[at + stride - 1 :]
+        own, right, down = out[0, at:], out[1, at:], out[2, at:]
+        down_right, down_left = out[3, at:], out[4, at:]
+        for j in range(n):
+            own[j] = m[j] * (d[j] - _FOUR)
+            right[j] = -_TWO * m[j] * m[j + 1]
+        for j in range(n):
+            down_left[j] = -m[j] * below[j]
+            down[j] = -_TWO * m[j] * below[j + 1]
+            down_right[j] = -m[j] * below[j + 2]
+    return out
 
 
 @_compiled()
-def _empty_level(mask: _Array, coefficients: int) -> _Level:
+def _halve_rows(a: _Array, first: int, stride: int, n: int, last: np.float32, out: _Array) -> None:
+    """P' A P with P between rows only: one row of it, five coefficients (5, n), into out.
+
+    Args:
+        a: as `_Level.matrix`.
+        first: where the row above the middle one begins.
+        stride: from a row to the next.
+        n: columns.
+        last: the weight of the row below the middle one.
+        out: (5, more than n).
+    """
+    at, below = first + stride, first + 2 * stride
+    quarter, square = _HALF * _HALF, last * last
+    for c in range(2):
+        o, x, y, z = out[c], a[c, first:], a[c, at:], a[c, below:]
+        for j in range(n):
+            o[j] = quarter * x[j] + y[j] + square * z[j]
+    own, right, x, y = out[0], out[1], a[2, first:], a[2, at:]
+    for j in range(n):
+        own[j] += x[j] + _TWO * last * y[j]
+    x, y = a[3, first:], a[4, first + 1 :]
+    for j in range(n):
+        right[j] += _HALF * (x[j] + y[j])
+    x, y = a[3, at:], a[4, at + 1 :]
+    for j in range(n):
+        right[j] += last * (x[j] + y[j])
+    for c in range(2, 5):
+        o, x, y = out[c], a[c, at:], a[c, below:]
+        for j in range(n):
+            o[j] = _HALF * (x[j] + y[j])
+    down, down_right, down_left = out[2], out[3], out[4]
+    x, y = a[0, below:], a[1, below - 1 :]
+    for j in range(n):
+        down[j] += quarter * x[j]
+        down_right[j] += quarter * y[j + 1]
+        down_left[j] += quarter * y[j]
+
+
+@_compiled()
+def _set_coarse_matrix(fine: _Level, coarse: _Level) -> None:
+    """Set coarse.matrix = P' A P, with P zero at known pixels of both grids: rows, then columns."""
+    a = _finest_matrix(fine) if len(fine.matrix) == 1 else fine.matrix
+    half = np.empty((5, fine.width + 2), np.float32)
+    own, right, down, down_right, down_left = half[0], half[1], half[2], half[3], half[4]
+    quarter, stride = _HALF * _HALF, fine.width + 2
+    for k in range(len(coarse.spans)):
+        i, start, stop = coarse.spans[k, 0], coarse.spans[k, 1], coarse.spans[k, 2]
+        at, n = _span(coarse, k)
+        first, count = (2 * i - 2) * stride + 2 * start - 2, 2 * n + 1
+        # A last row or column between coarse ones takes its one coarse neighbour in full.
+        _halve_rows(a, first, stride, count, _ONE if 2 * i == fine.height else _HALF, half)
+        o = coarse.matrix[:, at : at + n]
+        for j in range(n):
+            p = 2 * j
+            o[0, j] = quarter * (own[p] + own[p + 2]) + own[p + 1] + right[p] + right[p + 1]
+            o[1, j] = _HALF * (right[p + 1] + right[p + 2]) + quarter * own[p + 2]
+        for j in range(n):
+            p = 2 * j
+            o[2, j] = quarter * (down[p] + down[p + 2]) + down[p + 1]
+            o[2, j] += _HALF * (down_right[p] + down_right[p + 1])
+            o[2, j] += _HALF * (down_left[p + 1] + down_left[p + 2])
+        for j in range(n):
+            p = 2 * j
+            o[3, j] = _HALF * (down_right[p + 1] + down_right[p + 2]) + quarter * down[p + 2]
+            o[4, j] = _HALF * (down_left[p] + down_left[p + 1]) + quarter * down[p]
+        if 2 * stop - 2 == fine.width:
+            p, j = 2 * n - 2, n - 1
+            o[0, j] += (_ONE - quarter) * own[p + 2] + right[p + 1]
+            o[2, j] += (_ONE - quarter) * down[p + 2]
+            o[2, j] += _HALF * (down_right[p + 1] + down_left[p + 2])
+        _mask_matrix(coarse, at, n)
+
+
+@_compiled()
+def _mask_matrix(level: _Level, at: int, n: int) -> None:
+    """Of n pixels from `at`: no coefficient has a known pixel."""
+    stride = level.width + 2
+    neighbours = (0, 1, stride, stride + 1, stride - 1)
+    for c in range(5):
+        to = at + neighbours[c]
+        m, other, o = level.mask[at : at + n], level.mask[to : to + n], level.matrix[c, at : at + n]
+        for j in range(n):
+            o[j] *= m[j] * other[j]
+
+
+@_compiled()
+def _empty_level(mask: _Array, height: int, width: int, coefficients: int) -> _Level:
+    n = mask.size
+    fields = np.zeros((3, n), np.float32)
     return _Level(
+        height,
+        width,
         mask,
-        np.zeros((coefficients, *mask.shape), np.float32),
-        np.zeros_like(mask),
-        _find_spans(mask),
-        np.zeros_like(mask),
-        np.zeros_like(mask),
-        np.zeros_like(mask),
-        np.zeros_like(mask),
+        np.zeros((coefficients, n), np.float32),
+        np.zeros(n, np.float32),
+        _find_spans(mask, height, width),
+        fields[0],
+        fields[1],
+        np.empty(n, np.float32),
+        fields[2],
     )
 
 
 @_compiled()
-def _set_relax(level: _Level, excess: np.float32) -> None:
+def _set_relax(level: _Level, excess: float) -> None:
     """The Jacobi factor; one row of pixels has a wider spectrum and is damped, one pixel exact."""
-    height, width = level.mask.shape[0] - 2, level.mask.shape[1] - 2
-    damping = 2 / 3 if (height == 1) != (width == 1) else 1.0
+    damping = np.float32(2 / 3) if (level.height == 1) != (level.width == 1) else _ONE
+    less = np.float32(excess)
     for k in range(len(level.spans)):
-        i, start, stop = _span(level.spans, k)
-        for j in range(start, stop):
-            diagonal = level.matrix[0, i, j] - excess
-            if level.mask[i, j] > 0 and diagonal > 0:
-                level.relax[i, j] = damping / diagonal
+        at, n = _span(level, k)
+        m, d, o = level.mask[at : at + n], level.matrix[0, at : at + n], level.relax[at : at + n]
+        for j in range(n):
+            diagonal = d[j] - less
+            positive = diagonal > 0
+            o[j] = m[j] * damping / diagonal if positive else np.float32(0.0)
 
 
 @_compiled()
@@ -260,130 +368,164 @@ def _finest_level(removed: NDArray[np.bool_]) -> _Level:
     height, width = removed.shape
     mask = np.zeros((height + 2, width + 2), np.float32)
     for i in range(height):
+        own, r = mask[i + 1, 1:], removed[i]
         for j in range(width):
-            mask[i + 1, j + 1] = 1.0 if removed[i, j] else 0.0
-    level = _empty_level(mask, 1)
+            own[j] = _ONE if r[j] else np.float32(0.0)
+    level = _empty_level(mask.reshape(mask.size), height, width, 1)
+    diagonal = level.matrix[0].reshape(height + 2, width + 2)
     for i in range(height):
-        rows = 4 - (i == 0) - (i == height - 1)
-        for j in range(width):
-            level.matrix[0, i + 1, j + 1] = rows * (4 - (j == 0) - (j == width - 1))
-    _set_relax(level, np.float32(4.0))
+        rows = np.float32(4 - (i == 0) - (i == height - 1))
+        d = diagonal[i + 1, 1 : width + 1]
+        d[:] = 4 * rows
+        d[0] -= rows
+        d[width - 1] -= rows
+    _set_relax(level, 4.0)
     return level
 
 
 @_compiled()
-def _hierarchy(removed: NDArray[np.bool_], rows: _Array) -> list[_Level]:
+def _hierarchy(removed: NDArray[np.bool_]) -> list[_Level]:
     levels = [_finest_level(removed)]
     height, width = removed.shape
     while height > 1 or width > 1:
+        finer, stride = levels[-1].mask, width + 2
         height, width = (height + 1) // 2, (width + 1) // 2
         mask = np.zeros((height + 2, width + 2), np.float32)
-        finer = levels[-1].mask
         for i in range(1, height + 1):
+            own, row = mask[i], finer[(2 * i - 1) * stride :]
             for j in range(1, width + 1):
-                mask[i, j] = finer[2 * i - 1, 2 * j - 1]
-        level = _empty_level(mask, 5)
+                own[j] = row[2 * j - 1]
+        level = _empty_level(mask.reshape(mask.size), height, width, 5)
         if len(level.spans) == 0:
             break
-        _find_coarse_matrix(levels[-1], level, rows)
-        _set_relax(level, np.float32(0.0))
+        _set_coarse_matrix(levels[-1], level)
+        _set_relax(level, 0.0)
         levels.append(level)
     return levels
 
 
 @_compiled()
 def _cycle(levels: list[_Level], rows: _Array) -> None:
-    """Set levels[0].result to an approximate solution for levels[0].right."""
+    """Set levels[0].result to an approximate solution; its guess is a Jacobi step from zero."""
     last = len(levels) - 1
     for depth in range(last):
-        level = levels[depth]
-        _relax_zero(level, level.guess)
-        _find_residual(level, level.guess, level.right, rows, level.residual)
-        _restrict(level, levels[depth + 1], rows)
-    _relax_zero(levels[last], levels[last].result)
+        _find_residual(levels[depth], rows)
+        _restrict(levels[depth], levels[depth + 1], rows)
+    levels[last].result[:] = levels[last].guess
     for depth in range(last - 1, -1, -1):
-        _prolong(levels[depth + 1].result, levels[depth], np.float32(1.0), rows)
+        _prolong(levels[depth + 1], levels[depth], rows)
         _smooth(levels[depth], rows)
 
 
 @_compiled()
-def _two_products(a: _Array, b: _Array, c: _Array, spans: _Spans) -> tuple[float, float]:
-    """The scalar products (a, b) and (a, c)."""
-    ab = ac = 0.0
-    for k in range(len(spans)):
-        i, start, stop = _span(spans, k)
-        x, y, z = a[i, start:stop], b[i, start:stop], c[i, start:stop]
-        for j in range(stop - start):
-            ab += np.float64(x[j] * y[j])
-            ac += np.float64(x[j] * z[j])
-    return ab, ac
+def _find_product(level: _Level, a: _Array, b: _Array, columns: _Array) -> float:
+    """The scalar product (a, b), by way of columns (width + 2,), those of the grid's columns."""
+    columns[:] = 0
+    for k in range(len(level.spans)):
+        at, n = _span(level, k)
+        start = level.spans[k, 1]
+        x, y, s = a[at : at + n], b[at : at + n], columns[start : start + n]
+        for j in range(n):
+            s[j] += x[j] * y[j]
+    return float(columns.sum())
 
 
 @_compiled()
-def _turn(z: _Array, beta: np.float32, p: _Array, spans: _Spans) -> None:
-    """Set p = z + beta p."""
-    for k in range(len(spans)):
-        i, start, stop = _span(spans, k)
-        a, b = z[i, start:stop], p[i, start:stop]
-        for j in range(stop - start):
+def _turn(level: _Level, beta: np.float32, p: _Array) -> None:
+    """Set p = result + beta p."""
+    for k in range(len(level.spans)):
+        at, n = _span(level, k)
+        a, b = level.result[at : at + n], p[at : at + n]
+        for j in range(n):
             b[j] = a[j] + beta * b[j]
 
 
 @_compiled()
-def _advance(
-    u: _Array, r: _Array, alpha: np.float32, p: _Array, q: _Array, spans: _Spans
-) -> np.float32:
-    """Add alpha p to u and alpha q to r; the largest change of u."""
-    largest = np.float32(0.0)
-    for k in range(len(spans)):
-        i, start, stop = _span(spans, k)
-        a, b, c, d = u[i, start:stop], r[i, start:stop], p[i, start:stop], q[i, start:stop]
-        for j in range(stop - start):
-            step = alpha * c[j]
-            a[j] += step
-            b[j] += alpha * d[j]
-            largest = max(largest, abs(step))
-    return largest
+def _apply(level: _Level, p: _Array, q: _Array, rows: _Array, columns: _Array) -> None:
+    """Set q = -A p at the unknown pixels.
+
+    Sets columns (2, width + 2) to the scalar products (p, right) and (p, q), a column of the grid
+    each.
+    """
+    columns[:] = 0
+    product = rows[0]
+    for k in range(len(level.spans)):
+        at, n = _span(level, k)
+        start = level.spans[k, 1]
+        m = level.mask[at : at + n]
+        _multiply_finest(level, p, at, n, rows)
+        o, x, r = q[at : at + n], p[at : at + n], level.right[at : at + n]
+        for j in range(n):
+            o[j] = -m[j] * product[j]
+        pr, pq = columns[0, start : start + n], columns[1, start : start + n]
+        for j in range(n):
+            pr[j] += x[j] * r[j]
+            pq[j] += x[j] * o[j]
 
 
 @_compiled()
-def _solve(
-    levels: list[_Level], u: _Array, rows: _Array, tolerance: np.float32, max_steps: int
-) -> bool:
-    """Adds to u the solution for levels[0].right, which becomes its residual.
+def _advance(
+    level: _Level, u: _Array, alpha: np.float32, p: _Array, q: _Array, columns: _Array
+) -> np.float32:
+    """Add alpha p to u and alpha q to right, and relax from zero; the largest change of u."""
+    columns[:] = 0
+    for k in range(len(level.spans)):
+        at, n = _span(level, k)
+        start = level.spans[k, 1]
+        relax = level.relax[at : at + n]
+        a, x = u[at : at + n], p[at : at + n]
+        largest = columns[start : start + n]
+        for j in range(n):
+            step = alpha * x[j]
+            a[j] += step
+            largest[j] = max(largest[j], abs(step))
+        b, y, guess = level.right[at : at + n], q[at : at + n], level.guess[at : at + n]
+        for j in range(n):
+            b[j] += alpha * y[j]
+            guess[j] = relax[j] * b[j]
+    return np.float32(columns.max())
+
+
+@_compiled()
+def _solve(levels: list[_Level], u: _Array, tolerance: np.float32, max_steps: int) -> bool:
+    """Set u (n,) to the solution for levels[0].right, which becomes its residual.
 
     Returns:
         whether the last step was smaller than the tolerance.
     """
     level = levels[0]
-    r, z, spans = level.right, level.result, level.spans
-    p, q, zeros = np.zeros_like(u), np.zeros_like(u), np.zeros_like(u)
-    beta = 0.0
+    rows = np.empty((2, level.width + 8), np.float32)
+    columns = np.empty((2, level.width + 2), np.float32)
+    p, q = np.zeros_like(u), np.empty_like(u)
+    u[:] = 0
+    pq = beta = 0.0
+    _relax_zero(level)
     for step in range(max_steps):
         _cycle(levels, rows)
         if step > 0:
-            qz, qp = _two_products(q, z, p, spans)
-            beta = -qz / qp
-        _turn(z, np.float32(beta), p, spans)
-        _find_residual(level, p, zeros, rows, q)  # q = -A p
-        pr, pq = _two_products(p, r, q, spans)
+            beta = -_find_product(level, q, level.result, columns[0]) / pq
+        _turn(level, np.float32(beta), p)
+        _apply(level, p, q, rows, columns)
+        pr, pq = float(columns[0].sum()), float(columns[1].sum())
         if not pq < 0:
             return pr == 0
-        if _advance(u, r, np.float32(-pr / pq), p, q, spans) < tolerance:
+        change = _advance(level, u, np.float32(-pr / pq), p, q, columns[0])
+        if change < tolerance:
             return True
     return False
 
 
 @_compiled()
-def _known_mean(channel: _Array, removed: NDArray[np.bool_]) -> np.float32:
-    total, known = 0.0, 0
+def _known_mean(image: _Array, removed: NDArray[np.bool_]) -> np.float32:
     height, width = removed.shape
+    columns, known = np.zeros(width), 0
     for i in range(height):
+        x, r = image[i], removed[i]
         for j in range(width):
-            if not removed[i, j]:
-                total += channel[i, j]
-                known += 1
-    return np.float32(total / known)
+            columns[j] += np.float32(0.0) if r[j] else x[j]
+        for j in range(width):
+            known += not r[j]
+    return np.float32(columns.sum() / known)
 
 
 @_compiled()
@@ -399,25 +541,26 @@ def _impute_one(
     if removed.all():
         return True
     height, width = removed.shape
-    rows = np.empty((2, width + 8), np.float32)
-    levels = _hierarchy(removed, rows)
+    levels = _hierarchy(removed)
     level = levels[0]
+    rows, columns = np.empty((2, width + 8), np.float32), np.empty((2, width + 2), np.float32)
+    u = np.zeros((height + 2, width + 2), np.float32)
+    flat = u.reshape(level.mask.size)
     for c in range(3):
         mean = _known_mean(image[c], removed)
-        u = np.zeros_like(level.mask)
         for i in range(height):
+            o, x, r = u[i + 1, 1:], image[c, i], removed[i]
             for j in range(width):
-                if not removed[i, j]:
-                    u[i + 1, j + 1] = image[c, i, j] - mean
-        _find_residual(level, u, np.zeros_like(u), rows, level.right)
-        u[:] = 0
-        if not _solve(levels, u, rows, tolerance, max_steps):
+                o[j] = np.float32(0.0) if r[j] else x[j] - mean
+        _apply(level, flat, level.right, rows, columns)
+        if not _solve(levels, flat, tolerance, max_steps):
             return False
         for k in range(len(level.spans)):
-            i, start, stop = _span(level.spans, k)
-            for j in range(start, stop):
-                if removed[i - 1, j - 1]:
-                    out[c, i - 1, j - 1] = u[i, j] + mean
+            i, start, stop = level.spans[k, 0], level.spans[k, 1], level.spans[k, 2]
+            r = removed[i - 1, start - 1 : stop - 1]
+            o, x = out[c, i - 1, start - 1 : stop - 1], u[i, start:stop]
+            for j in range(stop - start):
+                o[j] = x[j] + mean if r[j] else o[j]
     return True
 
 

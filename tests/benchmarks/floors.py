@@ -16,7 +16,7 @@ from benchmark.core.params import Cell, load
 from benchmark.core.stage import keep_freed_memory
 from benchmark.data.splits import Split, read_split
 from benchmark.engine import explaining
-from benchmark.engine.devices import seconds_of_passes
+from benchmark.engine.passes import seconds_of_passes
 from methods import Backbone, Passes, TrainableExplainer, build_backbone
 
 BATCHES = (8, 16)

@@ -46,7 +46,7 @@ def main() -> None:
     from benchmark.core import results
     from benchmark.core.params import load
     from benchmark.core.stage import keep_freed_memory
-    from benchmark.engine import devices
+    from benchmark.engine import passes
     from methods import Backbone
     from metrics import road
 
@@ -54,7 +54,7 @@ def main() -> None:
     timed(methods, "build_backbone", seconds, "building the network, with timm's import")
     timed(Backbone, "forward", seconds, "forward passes")
     timed(road, "impute", seconds, "ROAD's imputation")
-    devices.share_of_network = lambda *_: "profiled"  # which times passes of its own
+    passes.share_of_network = lambda *_: "profiled"  # which times passes of its own
     keep_freed_memory()
     params = load()
     one = params.model_copy(update={"explainers": {EXPLAINER: params.explainers[EXPLAINER]}})

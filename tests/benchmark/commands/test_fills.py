@@ -17,7 +17,7 @@ from benchmark.core.cells import Project
 from benchmark.core.params import Explainer, Params, Scored
 from benchmark.core.store import WORK
 from benchmark.data.splits import read_split
-from benchmark.engine import explaining
+from benchmark.engine import explaining, scoring
 
 IMAGES, FEWER = 6, 4
 FILLS = {"RISE": ["black", "mean", "white"], "LIME": ["segment", "mean", "black", "white"]}
@@ -86,8 +86,9 @@ def test_each_other_fill_is_explained_once_although_stopped(
 
 def test_scores_are_those_that_the_stages_give(stored: Params) -> None:
     """Those of another fill are the stored ones once the parameters say so, to the last digit."""
-    split = read_split(results.SPLITS, "evaluation")
-    before = fills.score(Project(stored), stored.cell("one", "rise"), tiny_cnn(), split, [])
+    network = tiny_cnn()
+    images = scoring.predict(network, read_split(results.SPLITS, "evaluation"), 4)
+    before = fills.score(Project(stored), stored.cell("one", "rise"), network, images, [])
     own = stored.explainers["rise"]
     white = own.model_copy(update={"settings": own.settings | {"fill": "white"}})
     params = stored.model_copy(update={"explainers": stored.explainers | {"rise": white}})
@@ -95,7 +96,7 @@ def test_scores_are_those_that_the_stages_give(stored: Params) -> None:
         fills.main(params)
     explain.main(params, "one")
     evaluate.main(params, "one")
-    after = fills.score(Project(params), params.cell("one", "rise"), tiny_cnn(), split, [])
+    after = fills.score(Project(params), params.cell("one", "rise"), network, images, [])
     assert [*before] == ["black", "mean", "white"]
     assert [*after] == ["white", "mean", "black"]
     for fill in before:
