@@ -13,6 +13,9 @@ from metrics import Measure, Metric
 MAPS = Path(__file__).with_name("maps")
 """Pictures of single explainers, see first_map.py."""
 
+PLOTS = ("confidence", "road")
+"""Metrics that have a figure of their own."""
+
 COPIED = ("README", "CONTRIBUTING")
 """Pages of the repository's top folder that are pages of the site as well."""
 
@@ -77,10 +80,6 @@ def explainer_page(name: str, cls: type[Explainer]) -> str:
         "Line of `params.yaml`": f"`{name}: {{}}`",
         "In Python": f'`methods.build("{name}", backbone)`',
     }
-    settings = "".join(
-        f"| `{own}` | `{default!r}` |\n" for own, default in defaults_of(cls).items()
-    )
-    more = f"\n| setting | default |\n| --- | --- |\n{settings}" if settings else ""
     picture = ""
     if (MAPS / f"{name}.jpg").is_file():
         what = "The map for *reflex camera* (photograph: CC0, Lav Varshney), on "
@@ -89,7 +88,8 @@ def explainer_page(name: str, cls: type[Explainer]) -> str:
         network = "EfficientNet-Lite0" if "cnn" in cls.families else "the sample's transformer"
         network = "the sample's transformer" if name == "tame" else network
         picture = f"![{cls.label}](../../maps/{name}.jpg)\n\n{what}{network}.\n\n"
-    return f"# {cls.label}\n\n{as_table(facts)}{more}\n{picture}{documented(cls)}"
+    settings = settings_table(defaults_of(cls))
+    return f"# {cls.label}\n\n{as_table(facts)}{settings}\n{picture}{documented(cls)}"
 
 
 def metric_page(name: str, cls: type[Metric]) -> str:
@@ -101,7 +101,20 @@ def metric_page(name: str, cls: type[Metric]) -> str:
         "In Python": f'`metrics.score(maps, images, targets, probabilities, ["{name}"])`',
         "Version": str(cls.version),
     }
-    return f"# {name}\n\n{as_table(facts)}\n{head}{rows}\n{documented(cls)}"
+    settings = settings_table(
+        {p.name: p.default for p in inspect.signature(cls).parameters.values()}
+    )
+    picture = ""
+    if name in PLOTS:
+        plot = f"../../../results/plots/efficientnet_lite0_{name}"
+        picture = f"![{name}, of every explainer on the sample's CNN]({plot}.png)\n\n"
+    return f"# {name}\n\n{as_table(facts)}{settings}\n{head}{rows}\n{picture}{documented(cls)}"
+
+
+def settings_table(defaults: dict[str, Any]) -> str:
+    """Settings with their defaults as a table, empty without any."""
+    rows = "".join(f"| `{name}` | `{default!r}` |\n" for name, default in defaults.items())
+    return f"\n| setting | default |\n| --- | --- |\n{rows}" if rows else ""
 
 
 def measure_row(measure: Measure) -> str:

@@ -8,7 +8,11 @@ from methods._attention import LastFeatures, MaskExplainer
 
 
 class LCAMFm(MaskExplainer):
-    """L-CAM-Fm. Its settings are those of MaskExplainer; of the layers it uses the last."""
+    """L-CAM-Fm: the map of class k is sigmoid(w_k F + b_k), with F the features of the last layer.
+
+    w and b are a 1x1 convolution with an output a class. They are learnt while F itself is
+    multiplied by the map. The settings are those of MaskExplainer.
+    """
 
     label = "L-CAM-Fm"
     paper = "Gkartzonika et al. 2022, ECCVW, arXiv 2209.11189"

@@ -6,7 +6,11 @@ from methods._attention import LastFeatures, MaskExplainer
 
 
 class LCAMImg(MaskExplainer):
-    """L-CAM-Img. Its settings are those of MaskExplainer; of the layers it uses the last."""
+    """L-CAM-Img: the map of class k is sigmoid(w_k F + b_k), with F the features of the last layer.
+
+    w and b are a 1x1 convolution with an output a class. They are learnt while the image is
+    multiplied by the map, resized. The settings are those of MaskExplainer.
+    """
 
     label = "L-CAM-Img"
     paper = "Gkartzonika et al. 2022, ECCVW, arXiv 2209.11189"

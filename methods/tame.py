@@ -6,7 +6,11 @@ from methods._attention import AttentionMechanism, MaskExplainer
 
 
 class TAME(MaskExplainer):
-    """TAME. On a CNN it is the same network as T-TAME.
+    """TAME: the map of class k is the k-th output of sigmoid(fuser(relu(norm(W_i F_i) + F_i))).
+
+    F_i are the features of some layers, W_i a 1x1 convolution each, norm a batch norm; the results
+    are resized to the largest and joined for the fuser, a 1x1 convolution with an output a class.
+    On a CNN it is the same network as T-TAME.
 
     Its settings are those of MaskExplainer; the CLS token of a transformer is dropped.
     """

@@ -16,7 +16,11 @@ from methods._base import Backbone, refuse_unless_one_of
 
 
 class TTAME(MaskExplainer):
-    """T-TAME. On a CNN it is TAME.
+    """T-TAME: the map of class k is the k-th output of sigmoid(fuser(relu(norm(W_i F_i) + F_i))).
+
+    F_i are the features of some layers, W_i a 1x1 convolution each, norm a batch norm; the results
+    are resized to the largest and joined for the fuser, a 1x1 convolution with an output a class.
+    Of a transformer, F_i are the patch tokens, each times the CLS token. On a CNN it is TAME.
 
     Args:
         backbone: the frozen classifier.

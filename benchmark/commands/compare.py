@@ -348,7 +348,7 @@ def among(
             entry = column.of(block).iloc[0]
             heading = column.heading
             row[heading] = column.text(entry["value"])
-            row[f"{heading} interval"] = f"{column.end(entry['low'])}–{column.end(entry['high'])}"
+            row[f"{heading} interval"] = column.interval(entry["low"], entry["high"])
             row[f"{heading} mark"] = CLAIMS.get(entry["against_main"], "")
         rows.append(row)
     return pd.DataFrame(rows)

@@ -90,9 +90,12 @@ class Column:
         """A value of this column: per cent with one decimal, shares of one with three."""
         return f"{value:.3f}" if self.of_one else f"{value:.1f}"
 
-    def end(self, value: float) -> str:
-        """An end of an interval."""
-        return f"{value:.2f}" if self.of_one else f"{value:.0f}"
+    def interval(self, low: float, high: float) -> str:
+        """An interval, rounded outwards: per cent without a decimal, shares of one with two."""
+        unit = 100 if self.of_one else 1
+        # What is a whole number but for float rounding stays it.
+        ends = np.floor(round(low * unit, 6)) / unit, np.ceil(round(high * unit, 6)) / unit
+        return "–".join(f"{end:.2f}" if self.of_one else f"{end:.0f}" for end in ends)
 
     def of(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows of a long form that it shows."""
@@ -104,7 +107,7 @@ class Column:
         if self.metric in COSTS:
             return Entry(f"{row['value']:.4g}")
         mark: Mark = "best" if row["best"] else "" if row["separated"] else "tied"
-        interval = f"{self.end(row['low'])}–{self.end(row['high'])}"
+        interval = self.interval(row["low"], row["high"])
         return Entry(self.text(row["value"]), interval, mark, row.get("against_main", ""))
 
 

@@ -1,8 +1,9 @@
-"""Memory and time of images, explain and evaluate against the number of images, as JSON.
+"""Memory and time of images, explain and evaluate against the number of images.
 
 `python tests/benchmarks/scale.py COUNT ...` runs the stages for each count in a process and folder
 of their own: Grad-CAM on EfficientNet-Lite0, scored by what passes once and by what only reads.
-Memory is the most that the process holds of its own, files that are mapped apart.
+Memory is the most that the process holds of its own, files that are mapped apart. Writes
+results/speed/scale.md.
 """
 
 import json
@@ -18,6 +19,8 @@ from typing import Any
 
 import pandas as pd
 import yaml
+
+from benchmark.core import results
 
 ROOT = Path(__file__).parents[2]
 BACKBONE = "efficientnet_lite0"
@@ -89,12 +92,27 @@ def measured(count: int) -> str:
 
 
 def main() -> None:
-    """Measure each count in a process and a folder of its own."""
+    """Measure each count in a process and a folder of its own, and write a table."""
+    rows = []
     for count in sys.argv[1:]:
         with TemporaryDirectory() as folder:
             code = f"import benchmarks.scale as s; s.sys.stdout.write(s.measured({int(count)}))"
             path = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
-            subprocess.run([sys.executable, "-c", code], cwd=folder, env=path, check=True)
+            ran = subprocess.run(
+                [sys.executable, "-c", code],
+                cwd=folder,
+                env=path,
+                stdout=subprocess.PIPE,
+                text=True,
+                check=True,
+            )
+        found = json.loads(ran.stdout.splitlines()[-1])
+        row = {"images": f"{found.pop('images'):,}"}
+        for stage, own in found.items():
+            row[f"{stage}, MB"] = str(own["mb"])
+            row[f"{stage}, ms an image"] = f"{own['ms_an_image']:.1f}"
+        rows.append(row)
+    results.write_markdown(results.SPEED / "scale.md", pd.DataFrame(rows))
 
 
 if __name__ == "__main__":

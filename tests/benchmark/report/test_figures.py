@@ -326,6 +326,19 @@ def test_explainers_without_seconds_have_no_point(known: Known) -> None:
     assert points == [[line.get_xydata().tolist() for line in axis.lines] for axis in same.axes]
 
 
+def test_baselines_stand_at_the_left_edge(known: Known) -> None:
+    """Whatever their time, and no explainer moves."""
+    table = comparison()
+    table["kind"] = np.where(table["explainer"] == "first", "baseline", "CAM")
+    drawn = []
+    for time in (1e-6, 10.0):
+        figure = figures.quality_runtime(table, pd.Series(dict(SECONDS) | {"first": time}), known)
+        drawn.append([[p for line in a.lines for p in line.get_xydata()] for a in figure.axes])
+    assert np.array_equal(drawn[0], drawn[1])
+    edge = SECONDS["forward"] / figures.EDGE
+    assert all(edge in [point[0] for point in points] for points in drawn[0])
+
+
 def test_boxes_and_lines() -> None:
     box = figures.boxes(np.array([[5.0, 5.0]]), 4.0)
     assert box.tolist() == [[3, 3, 7, 7]]

@@ -37,6 +37,25 @@ def known(settings: params.Params) -> Known:
     return measures.known_measures(Project(settings).catalogue)
 
 
+@pytest.mark.parametrize(
+    "of_one, low, high, expected",
+    [
+        (False, 99.4, 100.0, "99–100"),
+        (False, 12.01, 12.99, "12–13"),
+        (False, 12.0000000001, 12.9999999999, "12–13"),
+        (False, 7.0, 7.0, "7–7"),
+        (False, -3.2, -1.5, "-4–-1"),
+        (True, 0.291, 0.299, "0.29–0.30"),
+        (True, 0.29, 0.3, "0.29–0.30"),
+    ],
+)
+def test_intervals_are_rounded_outwards(
+    of_one: bool, low: float, high: float, expected: str
+) -> None:
+    column = printed.Column("m", None, "M", higher_is_better=True, of_one=of_one)
+    assert column.interval(low, high) == expected
+
+
 def scores(explainer: str, values: np.ndarray, weights: str = "abc") -> pd.DataFrame:
     """Per-image scores, the same `values` for every measure and level."""
     rows = [
