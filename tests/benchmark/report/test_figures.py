@@ -333,8 +333,9 @@ def test_baselines_stand_at_the_left_edge(known: Known) -> None:
     drawn = []
     for time in (1e-6, 10.0):
         figure = figures.quality_runtime(table, pd.Series(dict(SECONDS) | {"first": time}), known)
-        drawn.append([[p for line in a.lines for p in line.get_xydata()] for a in figure.axes])
-    assert np.array_equal(drawn[0], drawn[1])
+        lines = [[line.get_xydata().tolist() for line in axis.lines] for axis in figure.axes]
+        drawn.append([[point for line in own for point in line] for own in lines])
+    assert drawn[0] == drawn[1]
     edge = SECONDS["forward"] / figures.EDGE
     assert all(edge in [point[0] for point in points] for points in drawn[0])
 
