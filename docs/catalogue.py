@@ -8,7 +8,7 @@ from typing import Any
 import methods
 import metrics
 from methods import Explainer
-from metrics import Measure, Metric
+from metrics import Measure, Metric, Perturbation
 
 MAPS = Path(__file__).with_name("maps")
 """Pictures of single explainers, see first_map.py."""
@@ -99,6 +99,7 @@ def metric_page(name: str, cls: type[Metric]) -> str:
     facts = {
         "Line of `params.yaml`": f"`{name}: {{}}` under `evaluate.metrics`",
         "In Python": f'`metrics.score(maps, images, targets, probabilities, ["{name}"])`',
+        "Images through the network": cost_of(name),
         "Version": str(cls.version),
     }
     settings = settings_table(
@@ -108,7 +109,16 @@ def metric_page(name: str, cls: type[Metric]) -> str:
     if name in PLOTS:
         plot = f"../../../results/plots/efficientnet_lite0_{name}"
         picture = f"![{name}, of every explainer on the sample's CNN]({plot}.png)\n\n"
+        picture += "Every explainer on the sample's CNN; [what is shown](../../results.md).\n\n"
     return f"# {name}\n\n{as_table(facts)}{settings}\n{head}{rows}\n{picture}{documented(cls)}"
+
+
+def cost_of(name: str) -> str:
+    """How many images a metric asks the network about, in words."""
+    metric = metrics.build(name, {})
+    if not isinstance(metric, Perturbation):
+        return "none"
+    return f"{metric.versions} a map with the default settings, and the image itself once"
 
 
 def settings_table(defaults: dict[str, Any]) -> str:

@@ -6,7 +6,10 @@ from methods._cam import WeightedCAM
 
 
 class GradCAM(WeightedCAM):
-    """Grad-CAM at the backbone's CAM layer: weights are the mean gradients (equations 1 and 2)."""
+    """Grad-CAM: relu(sum_c w_c A_c), A_c the CAM layer's features, w_c the mean of their gradient.
+
+    Equations 1 and 2 of the paper.
+    """
 
     label = "Grad-CAM"
     paper = "Selvaraju et al. 2017, ICCV, arXiv 1610.02391"

@@ -8,7 +8,9 @@ from methods._captum import pixel_maps
 
 
 class IntegratedGradients(Explainer):
-    """Integrated Gradients from a black image, Gauss-Legendre quadrature.
+    """Integrated Gradients: a pixel times the mean gradient on the way from a black image to it.
+
+    The mean is a Gauss-Legendre quadrature; a map is the magnitude of the channels' sum.
 
     Args:
         backbone: the classifier.

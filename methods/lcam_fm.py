@@ -8,10 +8,11 @@ from methods._attention import LastFeatures, MaskExplainer
 
 
 class LCAMFm(MaskExplainer):
-    """L-CAM-Fm: the map of class k is sigmoid(w_k F + b_k), with F the features of the last layer.
+    """L-CAM-Fm: the map of class k is w_k F + b_k, min-max normalised.
 
-    w and b are a 1x1 convolution with an output a class. They are learnt while F itself is
-    multiplied by the map. The settings are those of MaskExplainer.
+    F are the features of the last layer, w and b a 1x1 convolution with an output a class. They
+    are learnt while F itself is multiplied by sigmoid(w F + b). The settings are those of
+    MaskExplainer.
     """
 
     label = "L-CAM-Fm"

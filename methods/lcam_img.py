@@ -6,10 +6,11 @@ from methods._attention import LastFeatures, MaskExplainer
 
 
 class LCAMImg(MaskExplainer):
-    """L-CAM-Img: the map of class k is sigmoid(w_k F + b_k), with F the features of the last layer.
+    """L-CAM-Img: the map of class k is w_k F + b_k, min-max normalised.
 
-    w and b are a 1x1 convolution with an output a class. They are learnt while the image is
-    multiplied by the map, resized. The settings are those of MaskExplainer.
+    F are the features of the last layer, w and b a 1x1 convolution with an output a class. They
+    are learnt while the image is multiplied by sigmoid(w F + b), resized. The settings are those
+    of MaskExplainer.
     """
 
     label = "L-CAM-Img"

@@ -16,7 +16,9 @@ Scores = Literal["probabilities", "logits"]
 
 
 class RISE(Explainer):
-    """RISE with softmax scores. Every image sees the same masks; they are never held all at once.
+    """RISE: the mean of random masks, each times the class's probability of the image under it.
+
+    Every image sees the same masks; they are never held all at once.
 
     Args:
         backbone: the classifier.

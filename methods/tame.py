@@ -6,11 +6,12 @@ from methods._attention import AttentionMechanism, MaskExplainer
 
 
 class TAME(MaskExplainer):
-    """TAME: the map of class k is the k-th output of sigmoid(fuser(relu(norm(W_i F_i) + F_i))).
+    """TAME: the map of class k is fuser(relu(norm(W_i F_i) + F_i))_k, min-max normalised.
 
     F_i are the features of some layers, W_i a 1x1 convolution each, norm a batch norm; the results
-    are resized to the largest and joined for the fuser, a 1x1 convolution with an output a class.
-    On a CNN it is the same network as T-TAME.
+    are resized to one grid and joined for the fuser, a 1x1 convolution with an output a class. In
+    training the sigmoid of its output multiplies the image. On a CNN it is the same network as
+    T-TAME.
 
     Its settings are those of MaskExplainer; the CLS token of a transformer is dropped.
     """

@@ -16,11 +16,12 @@ from methods._base import Backbone, refuse_unless_one_of
 
 
 class TTAME(MaskExplainer):
-    """T-TAME: the map of class k is the k-th output of sigmoid(fuser(relu(norm(W_i F_i) + F_i))).
+    """T-TAME: the map of class k is fuser(relu(norm(W_i F_i) + F_i))_k, min-max normalised.
 
     F_i are the features of some layers, W_i a 1x1 convolution each, norm a batch norm; the results
-    are resized to the largest and joined for the fuser, a 1x1 convolution with an output a class.
-    Of a transformer, F_i are the patch tokens, each times the CLS token. On a CNN it is TAME.
+    are resized to one grid and joined for the fuser, a 1x1 convolution with an output a class. In
+    training the sigmoid of its output multiplies the image. Of a transformer, F_i are the patch
+    tokens, each times the CLS token. On a CNN it is TAME.
 
     Args:
         backbone: the frozen classifier.

@@ -12,6 +12,9 @@ from metrics._maps import Maps, exact_device
 class Complexity(Reading):
     """Gini sparseness and entropy of the map at the size of the image.
 
+    Of the values in ascending order, as shares s_1 ... s_n of their sum: the Gini index is
+    1 - 2 sum_k s_k (n - k + 1/2) / n, the entropy - sum_k s_k ln s_k in per cent of ln n.
+
     A map of zeros spreads over all pixels alike.
     """
 

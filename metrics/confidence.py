@@ -16,7 +16,9 @@ class Confidence(Perturbation):
     """AD, IC and AG: the image is multiplied with its map, of which the best pixels are kept.
 
     All but the `kept` per cent most relevant pixels of the map become 0, the others stay as they
-    are (soft); the raw image in [0, 1] times that is what the network sees (black fill).
+    are (soft); the raw image in [0, 1] times that is what the network sees (black fill). With s and
+    s' the probabilities of the explained class before and after, and means over images:
+    AD = 100 max(0, s - s') / s, IC = 100 [s' > s], AG = 100 max(0, s' - s) / (1 - s).
 
     Args:
         kept: levels, per cent of the pixels kept.

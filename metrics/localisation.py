@@ -10,6 +10,11 @@ from metrics._maps import Maps, exact_device
 class Localisation(Reading):
     """Pointing game, energy-based pointing game, and IoU at two thresholds of the map.
 
+    With M the map at the size of the image and O the pixels of the object: whether the brightest
+    pixel is in O; the sum of M in O as a share of its whole sum; and, of the pixels T where M is
+    above a threshold, the size of T and O in common as a share of both joined, with the best
+    threshold of the image, and with that which makes T as large as O.
+
     Args:
         tolerance: a hit of the pointing game may miss the object by so many pixels; Zhang et al.
             allow 15 for their boxes.

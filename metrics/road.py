@@ -26,7 +26,9 @@ class ROAD(Perturbation):
 
     The noise is drawn from the seed of the image, the order and the level, and added to the
     removed pixels. ROAD keeps whether the explained class is still the predicted one;
-    comprehensiveness (MoRF) and sufficiency (LeRF) keep how much of its probability went.
+    comprehensiveness (MoRF) and sufficiency (LeRF) keep how much of its probability went. Tables
+    also have the mean over the levels, and the area: the trapezoidal integral over the levels
+    divided by their range.
 
     Args:
         removed: levels, per cent of the pixels removed.

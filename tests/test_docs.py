@@ -106,9 +106,17 @@ def test_a_page_for_each_explainer_and_metric(tmp_path: Path) -> None:
     ):
         assert line in page, line
     assert "| `gain` | `1.0` |" in (tmp_path / "explainers" / "ttame.md").read_text()
+    road = (tmp_path / "metrics" / "road.md").read_text()
+    for line in (
+        "| ROAD MoRF | % unchanged | 0 to 100 | lower |",
+        "| Images through the network | 14 a map with the default settings, and the image itself",
+        "| `noise` | `0.01` |",
+        "results/plots/efficientnet_lite0_road.png)",
+    ):
+        assert line in road, line
     assert (
-        "| ROAD MoRF | % unchanged | 0 to 100 | lower |"
-        in (tmp_path / "metrics" / "road.md").read_text()
+        "| Images through the network | none |"
+        in (tmp_path / "metrics" / "complexity.md").read_text()
     )
 
 

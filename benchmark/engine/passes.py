@@ -1,4 +1,4 @@
-"""What passes through a backbone take by themselves: the floor of every stage."""
+"""What passes through a backbone take by themselves, as a share of the time that went by."""
 
 import torch
 
@@ -27,7 +27,11 @@ def share_of_network(backbone: Backbone, batch_size: int, seconds: float) -> str
         both = seconds_of_passes(backbone, batch_size, back=True)
         alone += passes.backward * (both - forward)
         said += f" and {passes.backward:,} back"
-    share = f"{100 * alone / seconds:.0f} %" if alone <= seconds else "some not all the way"
+    share = (
+        f"{100 * alone / seconds:.0f} %"
+        if alone <= seconds
+        else "more than went by: some stop at a layer"
+    )
     return f"{said} take {alone:.0f} seconds by themselves, of {seconds:.0f} ({share})"
 
 

@@ -37,8 +37,8 @@ class Captions:
         return (
             "Quality against the median time of an explanation; lower is better for both, "
             f"{self._of(table, 'average_drop')}. Dashed: the Pareto front of the explainers with "
-            "the most images. Baselines take no pass and stand at the left edge, whatever their "
-            "time. Dotted: a bare forward pass. Measured on "
+            "the most images, without baselines, which take no pass and stand at the left edge "
+            "whatever their time. Dotted: a bare forward pass. Measured on "
             f"{machine}. {self._closing(backbone)}"
         )
 

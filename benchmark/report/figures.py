@@ -380,10 +380,9 @@ def quality_runtime(table: pd.DataFrame, seconds: pd.Series, known: Known) -> Fi
     for axis, (name, level) in zip(axes[:, 0], scored.items(), strict=True):
         counted, images = with_counts(table, name)
         rows = at(counted, name, level).assign(seconds=lambda t: t["explainer"].map(seconds))
+        rows.loc[rows["kind"] == "baseline", "seconds"] = seconds["forward"] / EDGE
         rows = rows.dropna(subset=["seconds"])
-        baseline = rows["kind"] == "baseline"
-        rows.loc[baseline, "seconds"] = seconds["forward"] / EDGE
-        explaining = rows[~baseline]
+        explaining = rows[rows["kind"] != "baseline"]
         whole = explaining[explaining["n"] == explaining["n"].max()]
         front = staircase(whole["seconds"].to_numpy(), whole["value"].to_numpy())
         axis.plot(*front.T, "k", ls="--", lw=1.6, zorder=2)

@@ -94,7 +94,8 @@ class Column:
         """An interval, rounded outwards: per cent without a decimal, shares of one with two."""
         unit = 100 if self.of_one else 1
         # What is a whole number but for float rounding stays it.
-        ends = np.floor(round(low * unit, 6)) / unit, np.ceil(round(high * unit, 6)) / unit
+        # Zero is added to what may be -0.
+        ends = np.floor(round(low * unit, 6)) / unit, np.ceil(round(high * unit, 6)) / unit + 0.0
         return "–".join(f"{end:.2f}" if self.of_one else f"{end:.0f}" for end in ends)
 
     def of(self, table: pd.DataFrame) -> pd.DataFrame:

@@ -19,8 +19,8 @@ operators. Iteration ends when the last step moved no pixel by more than `_TOLER
 a good preconditioner is an estimate of the error before it. What has not ended after `_MAX_STEPS`
 is solved by elimination.
 
-`cpu` and `batched` are two forms of this solver: loops over the unknown
-pixels, a problem a thread; and tensor operations over all problems at once, for GPUs.
+`cpu` and `batched` are two forms of this solver: loops over spans of unknown pixels, a problem a
+thread; and tensor operations over all problems at once, for GPUs.
 """
 
 from typing import Any

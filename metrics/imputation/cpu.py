@@ -1,8 +1,9 @@
 """The solver of `metrics.imputation` for the CPU, compiled by numba: a problem a thread at a time.
 
-A grid is a row of numbers, one grid row after the other with a border of zeros, one pixel wide.
-Loops run over spans of unknown pixels only, so that a small hole costs little. Each is simple
-enough for vector instructions: few arrays at a time, and sums are those of columns first.
+A grid is a flat array: its rows one after the other, with a border of zeros, one pixel wide. Loops
+cover spans of unknown pixels, with the short gaps between them, so that a small hole costs little.
+Each loop touches few arrays, and sums are added up column by column, so that all compile to vector
+instructions.
 """
 
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 _GAP = 32
 """Known pixels between two spans of a row; fewer become part of one span."""
 
+_ZERO = np.float32(0.0)
 _HALF = np.float32(0.5)
 _ONE = np.float32(1.0)
 _TWO = np.float32(2.0)
@@ -48,7 +50,7 @@ class _Level(NamedTuple):
         spans: rows (i, start, stop) that cover the unknown pixels; work is done only there.
         guess: (n,) the iterate before the coarse correction.
         result: (n,) the iterate after it.
-        right: (n,) the right-hand side.
+        right: (n,) the right-hand side; outside the spans anything.
         residual: (n,) of `guess`.
     """
 
@@ -175,20 +177,20 @@ def _relax_zero(level: _Level) -> None:
 
 @_compiled()
 def _restrict(fine: _Level, coarse: _Level, rows: _Array) -> None:
-    """Set coarse.right = P' fine.residual, and coarse.guess by a Jacobi step from zero."""
+    """Set coarse.right = mask * P' fine.residual, and coarse.guess by a Jacobi step from zero."""
     t, stride = rows[0], fine.width + 2
     for k in range(len(coarse.spans)):
         i, start, stop = coarse.spans[k, 0], coarse.spans[k, 1], coarse.spans[k, 2]
         at, n = _span(coarse, k)
         # A last row or column between coarse ones takes its one coarse neighbour in full.
-        last = _ONE if 2 * i == fine.height else _HALF
+        weight_below = _ONE if 2 * i == fine.height else _HALF
         first = (2 * i - 2) * stride + 2 * start - 2
         m, relax = coarse.mask[at : at + n], coarse.relax[at : at + n]
         residual = fine.residual
         above, here = residual[first:], residual[first + stride :]
         below = residual[first + 2 * stride :]
         for j in range(2 * n + 1):
-            t[j] = _HALF * above[j] + here[j] + last * below[j]
+            t[j] = _HALF * above[j] + here[j] + weight_below * below[j]
         if 2 * stop - 2 == fine.width:
             t[2 * n] += t[2 * n]
         f, guess = coarse.right[at : at + n], coarse.guess[at : at + n]
@@ -214,7 +216,7 @@ def _prolong(coarse: _Level, fine: _Level, rows: _Array) -> None:
         a, b = u[above * stride + first :], u[below * stride + first :]
         for j in range(count):
             column[j] = _HALF * (a[j] + b[j])
-        column[count] = column[count - 1]
+        column[count] = column[count - 1]  # read, but not used
         if last > coarse.width:
             column[count - 1] = column[count - 2]
         for j in range(count):
@@ -246,7 +248,9 @@ def _finest_matrix(level: _Level) -> _Array:
 
 
 @_compiled()
-def _halve_rows(a: _Array, first: int, stride: int, n: int, last: np.float32, out: _Array) -> None:
+def _halve_rows(
+    a: _Array, first: int, stride: int, n: int, weight_below: np.float32, out: _Array
+) -> None:
     """P' A P with P between rows only: one row of it, five coefficients (5, n), into out.
 
     Args:
@@ -254,24 +258,24 @@ def _halve_rows(a: _Array, first: int, stride: int, n: int, last: np.float32, ou
         first: where the row above the middle one begins.
         stride: from a row to the next.
         n: columns.
-        last: the weight of the row below the middle one.
-        out: (5, more than n).
+        weight_below: of the row below the middle one.
+        out: (5, at least n).
     """
     at, below = first + stride, first + 2 * stride
-    quarter, square = _HALF * _HALF, last * last
+    quarter, square = _HALF * _HALF, weight_below * weight_below
     for c in range(2):
         o, x, y, z = out[c], a[c, first:], a[c, at:], a[c, below:]
         for j in range(n):
             o[j] = quarter * x[j] + y[j] + square * z[j]
     own, right, x, y = out[0], out[1], a[2, first:], a[2, at:]
     for j in range(n):
-        own[j] += x[j] + _TWO * last * y[j]
+        own[j] += x[j] + _TWO * weight_below * y[j]
     x, y = a[3, first:], a[4, first + 1 :]
     for j in range(n):
         right[j] += _HALF * (x[j] + y[j])
     x, y = a[3, at:], a[4, at + 1 :]
     for j in range(n):
-        right[j] += last * (x[j] + y[j])
+        right[j] += weight_below * (x[j] + y[j])
     for c in range(2, 5):
         o, x, y = out[c], a[c, at:], a[c, below:]
         for j in range(n):
@@ -285,37 +289,50 @@ def _halve_rows(a: _Array, first: int, stride: int, n: int, last: np.float32, ou
 
 
 @_compiled()
+def _halve_columns(a: _Array, n: int, whole_last: bool, out: _Array) -> None:
+    """The same between columns: of a row of five coefficients (5, 2 n + 1) those (5, n) into out.
+
+    Args:
+        a: what `_halve_rows` gives, from the column before the first middle one on.
+        n: columns of the result.
+        whole_last: the last column of `a` counts in full.
+        out: (5, n).
+    """
+    own, right, down, down_right, down_left = a[0], a[1], a[2], a[3], a[4]
+    quarter = _HALF * _HALF
+    for j in range(n):
+        p = 2 * j
+        out[0, j] = quarter * (own[p] + own[p + 2]) + own[p + 1] + right[p] + right[p + 1]
+        out[1, j] = _HALF * (right[p + 1] + right[p + 2]) + quarter * own[p + 2]
+    for j in range(n):
+        p = 2 * j
+        out[2, j] = quarter * (down[p] + down[p + 2]) + down[p + 1]
+        out[2, j] += _HALF * (down_right[p] + down_right[p + 1])
+        out[2, j] += _HALF * (down_left[p + 1] + down_left[p + 2])
+    for j in range(n):
+        p = 2 * j
+        out[3, j] = _HALF * (down_right[p + 1] + down_right[p + 2]) + quarter * down[p + 2]
+        out[4, j] = _HALF * (down_left[p] + down_left[p + 1]) + quarter * down[p]
+    if whole_last:
+        p, j = 2 * n - 2, n - 1
+        out[0, j] += (_ONE - quarter) * own[p + 2] + right[p + 1]
+        out[2, j] += (_ONE - quarter) * down[p + 2]
+        out[2, j] += _HALF * (down_right[p + 1] + down_left[p + 2])
+
+
+@_compiled()
 def _set_coarse_matrix(fine: _Level, coarse: _Level) -> None:
-    """Set coarse.matrix = P' A P, with P zero at known pixels of both grids: rows, then columns."""
+    """Set coarse.matrix = P' A P, with P zero at known pixels of both grids."""
     a = _finest_matrix(fine) if len(fine.matrix) == 1 else fine.matrix
-    half = np.empty((5, fine.width + 2), np.float32)
-    own, right, down, down_right, down_left = half[0], half[1], half[2], half[3], half[4]
-    quarter, stride = _HALF * _HALF, fine.width + 2
+    half, stride = np.empty((5, fine.width + 2), np.float32), fine.width + 2
     for k in range(len(coarse.spans)):
         i, start, stop = coarse.spans[k, 0], coarse.spans[k, 1], coarse.spans[k, 2]
         at, n = _span(coarse, k)
-        first, count = (2 * i - 2) * stride + 2 * start - 2, 2 * n + 1
+        first = (2 * i - 2) * stride + 2 * start - 2
         # A last row or column between coarse ones takes its one coarse neighbour in full.
-        _halve_rows(a, first, stride, count, _ONE if 2 * i == fine.height else _HALF, half)
-        o = coarse.matrix[:, at : at + n]
-        for j in range(n):
-            p = 2 * j
-            o[0, j] = quarter * (own[p] + own[p + 2]) + own[p + 1] + right[p] + right[p + 1]
-            o[1, j] = _HALF * (right[p + 1] + right[p + 2]) + quarter * own[p + 2]
-        for j in range(n):
-            p = 2 * j
-            o[2, j] = quarter * (down[p] + down[p + 2]) + down[p + 1]
-            o[2, j] += _HALF * (down_right[p] + down_right[p + 1])
-            o[2, j] += _HALF * (down_left[p + 1] + down_left[p + 2])
-        for j in range(n):
-            p = 2 * j
-            o[3, j] = _HALF * (down_right[p + 1] + down_right[p + 2]) + quarter * down[p + 2]
-            o[4, j] = _HALF * (down_left[p] + down_left[p + 1]) + quarter * down[p]
-        if 2 * stop - 2 == fine.width:
-            p, j = 2 * n - 2, n - 1
-            o[0, j] += (_ONE - quarter) * own[p + 2] + right[p + 1]
-            o[2, j] += (_ONE - quarter) * down[p + 2]
-            o[2, j] += _HALF * (down_right[p + 1] + down_left[p + 2])
+        weight_below = _ONE if 2 * i == fine.height else _HALF
+        _halve_rows(a, first, stride, 2 * n + 1, weight_below, half)
+        _halve_columns(half, n, 2 * stop - 2 == fine.width, coarse.matrix[:, at : at + n])
         _mask_matrix(coarse, at, n)
 
 
@@ -350,17 +367,18 @@ def _empty_level(mask: _Array, height: int, width: int, coefficients: int) -> _L
 
 
 @_compiled()
-def _set_relax(level: _Level, excess: float) -> None:
-    """The Jacobi factor; one row of pixels has a wider spectrum and is damped, one pixel exact."""
+def _set_relax(level: _Level, excess: np.float32) -> None:
+    """The Jacobi factor; one row of pixels has a wider spectrum and is damped, one pixel exact.
+
+    Of the matrix's first coefficient the diagonal is what is left without the `excess`.
+    """
     damping = np.float32(2 / 3) if (level.height == 1) != (level.width == 1) else _ONE
-    less = np.float32(excess)
     for k in range(len(level.spans)):
         at, n = _span(level, k)
         m, d, o = level.mask[at : at + n], level.matrix[0, at : at + n], level.relax[at : at + n]
         for j in range(n):
-            diagonal = d[j] - less
-            positive = diagonal > 0
-            o[j] = m[j] * damping / diagonal if positive else np.float32(0.0)
+            diagonal = d[j] - excess
+            o[j] = m[j] * damping / diagonal if diagonal > 0 else _ZERO
 
 
 @_compiled()
@@ -370,7 +388,7 @@ def _finest_level(removed: NDArray[np.bool_]) -> _Level:
     for i in range(height):
         own, r = mask[i + 1, 1:], removed[i]
         for j in range(width):
-            own[j] = _ONE if r[j] else np.float32(0.0)
+            own[j] = _ONE if r[j] else _ZERO
     level = _empty_level(mask.reshape(mask.size), height, width, 1)
     diagonal = level.matrix[0].reshape(height + 2, width + 2)
     for i in range(height):
@@ -379,7 +397,7 @@ def _finest_level(removed: NDArray[np.bool_]) -> _Level:
         d[:] = 4 * rows
         d[0] -= rows
         d[width - 1] -= rows
-    _set_relax(level, 4.0)
+    _set_relax(level, _FOUR)
     return level
 
 
@@ -399,7 +417,7 @@ def _hierarchy(removed: NDArray[np.bool_]) -> list[_Level]:
         if len(level.spans) == 0:
             break
         _set_coarse_matrix(levels[-1], level)
-        _set_relax(level, 0.0)
+        _set_relax(level, _ZERO)
         levels.append(level)
     return levels
 
@@ -438,6 +456,18 @@ def _turn(level: _Level, beta: np.float32, p: _Array) -> None:
         a, b = level.result[at : at + n], p[at : at + n]
         for j in range(n):
             b[j] = a[j] + beta * b[j]
+
+
+@_compiled()
+def _set_right(level: _Level, known: _Array, rows: _Array) -> None:
+    """Set right = -A known at the unknown pixels."""
+    product = rows[0]
+    for k in range(len(level.spans)):
+        at, n = _span(level, k)
+        _multiply_finest(level, known, at, n, rows)
+        o, m = level.right[at : at + n], level.mask[at : at + n]
+        for j in range(n):
+            o[j] = -m[j] * product[j]
 
 
 @_compiled()
@@ -487,15 +517,28 @@ def _advance(
 
 
 @_compiled()
-def _solve(levels: list[_Level], u: _Array, tolerance: np.float32, max_steps: int) -> bool:
+def _solve(
+    levels: list[_Level],
+    u: _Array,
+    rows: _Array,
+    columns: _Array,
+    tolerance: np.float32,
+    max_steps: int,
+) -> bool:
     """Set u (n,) to the solution for levels[0].right, which becomes its residual.
+
+    Args:
+        levels: the hierarchy.
+        u: what is there is overwritten.
+        rows: (2, width + 2), overwritten.
+        columns: (2, width + 2), overwritten.
+        tolerance: of a step.
+        max_steps: how many there are at most.
 
     Returns:
         whether the last step was smaller than the tolerance.
     """
     level = levels[0]
-    rows = np.empty((2, level.width + 8), np.float32)
-    columns = np.empty((2, level.width + 2), np.float32)
     p, q = np.zeros_like(u), np.empty_like(u)
     u[:] = 0
     pq = beta = 0.0
@@ -518,14 +561,12 @@ def _solve(levels: list[_Level], u: _Array, tolerance: np.float32, max_steps: in
 @_compiled()
 def _known_mean(image: _Array, removed: NDArray[np.bool_]) -> np.float32:
     height, width = removed.shape
-    columns, known = np.zeros(width), 0
+    columns = np.zeros(width)
     for i in range(height):
         x, r = image[i], removed[i]
         for j in range(width):
-            columns[j] += np.float32(0.0) if r[j] else x[j]
-        for j in range(width):
-            known += not r[j]
-    return np.float32(columns.sum() / known)
+            columns[j] += _ZERO if r[j] else x[j]
+    return np.float32(columns.sum() / (removed.size - removed.sum()))
 
 
 @_compiled()
@@ -543,7 +584,7 @@ def _impute_one(
     height, width = removed.shape
     levels = _hierarchy(removed)
     level = levels[0]
-    rows, columns = np.empty((2, width + 8), np.float32), np.empty((2, width + 2), np.float32)
+    rows, columns = np.empty((2, width + 2), np.float32), np.empty((2, width + 2), np.float32)
     u = np.zeros((height + 2, width + 2), np.float32)
     flat = u.reshape(level.mask.size)
     for c in range(3):
@@ -551,9 +592,9 @@ def _impute_one(
         for i in range(height):
             o, x, r = u[i + 1, 1:], image[c, i], removed[i]
             for j in range(width):
-                o[j] = np.float32(0.0) if r[j] else x[j] - mean
-        _apply(level, flat, level.right, rows, columns)
-        if not _solve(levels, flat, tolerance, max_steps):
+                o[j] = _ZERO if r[j] else x[j] - mean
+        _set_right(level, flat, rows)
+        if not _solve(levels, flat, rows, columns, tolerance, max_steps):
             return False
         for k in range(len(level.spans)):
             i, start, stop = level.spans[k, 0], level.spans[k, 1], level.spans[k, 2]

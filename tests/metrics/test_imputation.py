@@ -18,7 +18,7 @@ from scipy.sparse.linalg import spsolve
 from torch import Tensor
 
 from metrics import imputation
-from metrics.imputation import batched, impute
+from metrics.imputation import batched, cpu, impute
 
 Mask = Callable[[int, int], np.ndarray]
 
@@ -132,6 +132,7 @@ MASKS: dict[str, Mask] = {
     "serpentine": pattern(serpentine),
     "disc": pattern(lambda y, x, h, w: (y / h - 0.5) ** 2 + (x / w - 0.5) ** 2 < 0.23),
     "frame known": pattern(lambda y, x, h, w: (y > 0) & (x > 0) & (y < h - 1) & (x < w - 1)),
+    "two holes in a row": pattern(lambda y, x, h, w: (x % (w // 2) < w // 12) & (y > h // 4)),
     "left half": pattern(lambda y, x, h, w: (x < w // 2) & (y >= 0)),
 }
 SIZES = [(8, 8), (9, 14), (64, 64), (61, 96)]
@@ -149,6 +150,23 @@ def test_agrees_with_elimination_in_float64(name: str, size: tuple[int, int]) ->
     assert error.mean() <= 1e-4
 
 
+@pytest.mark.parametrize("size", [(2, 1), (2, 2), (5, 1), (7, 8), (8, 7), (61, 96)], ids=str)
+@pytest.mark.parametrize("name", ["noise 0.5", "noise 0.9", "cam morf 0.5", "frame known"])
+def test_both_solvers_have_the_same_coarse_matrices(name: str, size: tuple[int, int]) -> None:
+    """A wrong coefficient would only cost iterations: combs tell what the products are."""
+    removed = MASKS[name](*size)
+    if not removed.any():
+        pytest.skip("the image is too small to lose a pixel")
+    compiled = cpu._hierarchy(removed)[1:]
+    expected = batched._hierarchy(torch.from_numpy(removed)[None, None])[1:]
+    assert len(compiled) <= len(expected)
+    for own, other in zip(compiled, expected, strict=False):
+        found = own.matrix.reshape(5, own.height + 2, own.width + 2)
+        inside = torch.from_numpy(found[:, 1:-1, 1:-1])
+        assert torch.allclose(inside, torch.cat(other.matrix)[:, 0], rtol=1e-5, atol=1e-4)
+    assert all(not other.mask.any() for other in expected[len(compiled) :])
+
+
 @pytest.mark.parametrize(
     "name", ["cam morf 0.9", "cam lerf 0.5", "noise 0.5", "two known, far", "frame known"]
 )
@@ -161,7 +179,9 @@ def test_agrees_on_large_images(name: str, size: tuple[int, int]) -> None:
     assert error.mean() <= 1e-4
 
 
-@pytest.mark.parametrize("size", [(1, 40), (40, 1), (2, 33), (3, 3), (1, 2)], ids=str)
+@pytest.mark.parametrize(
+    "size", [(1, 40), (40, 1), (2, 33), (3, 3), (1, 2), (2, 1), (2, 2)], ids=str
+)
 @pytest.mark.usefixtures("solver")
 def test_agrees_on_thin_images(size: tuple[int, int]) -> None:
     image, removed = picture(*size), known_at((0, 0), (0.9, 0.9))(*size)

@@ -42,9 +42,9 @@ def known(settings: params.Params) -> Known:
     [
         (False, 99.4, 100.0, "99–100"),
         (False, 12.01, 12.99, "12–13"),
-        (False, 12.0000000001, 12.9999999999, "12–13"),
+        (False, 11.9999999999, 13.0000000001, "12–13"),
         (False, 7.0, 7.0, "7–7"),
-        (False, -3.2, -1.5, "-4–-1"),
+        (False, -3.2, -0.3, "-4–0"),
         (True, 0.291, 0.299, "0.29–0.30"),
         (True, 0.29, 0.3, "0.29–0.30"),
     ],
@@ -231,8 +231,8 @@ def test_printed_measures_exist(known: Known) -> None:
 
 def test_shares_of_one_have_three_decimals(known: Known) -> None:
     one, percent = (printed.column(name, None, known) for name in ("gini", "entropy"))
-    assert (one.text(0.4567), one.end(0.4567)) == ("0.457", "0.46")
-    assert (percent.text(45.67), percent.end(45.67)) == ("45.7", "46")
+    assert (one.text(0.4567), one.interval(0.4567, 0.4567)) == ("0.457", "0.45–0.46")
+    assert (percent.text(45.67), percent.interval(45.67, 45.67)) == ("45.7", "45–46")
 
 
 def test_road_table_has_levels_and_areas_by_hand(known: Known) -> None:
