@@ -25,6 +25,14 @@ class Confidence(Perturbation):
 
     Raises:
         ValueError: levels that are no per cent.
+
+    Example:
+        >>> import torch
+        >>> from metrics import build
+        >>> before, after = torch.tensor([[0.8, 0.2]]), torch.tensor([[[0.6, 0.4]]])
+        >>> found = build("confidence", {"kept": [50]}).judge(before, after, torch.tensor([0]))
+        >>> {value.measure: round(float(value.per_image[0]), 3) for value in found}
+        {'average_drop': 25.0, 'increase_in_confidence': 0.0, 'average_gain': 0.0}
     """
 
     measures = (

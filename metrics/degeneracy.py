@@ -14,6 +14,14 @@ class Degeneracy(Reading):
 
     A cut through a group of equal values takes pixels of the group at random; the largest group
     bounds how many.
+
+    Example:
+        >>> import torch
+        >>> from metrics import Maps, build
+        >>> maps = Maps(torch.tensor([[[1.0, 0.0], [0.0, 0.0]]]), (2, 2), seeds=[0])
+        >>> found = build("degeneracy", {}).read(maps, torch.ones(1, 2, 2) > 0)
+        >>> {value.measure: float(value.per_image[0]) for value in found}
+        {'nan_maps': 0.0, 'constant_maps': 0.0, 'tied_pixels': 75.0}
     """
 
     measures = (

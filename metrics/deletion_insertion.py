@@ -48,6 +48,16 @@ class DeletionInsertion(Perturbation):
 
     Raises:
         ValueError: an unknown baseline, one twice, none, or no step.
+
+    Example:
+        >>> import torch
+        >>> from metrics import build
+        >>> settings = {"deletion": ["black"], "insertion": [], "steps": 2}
+        >>> metric = build("deletion_insertion", settings)
+        >>> before, after = torch.tensor([[0.8, 0.2]]), torch.tensor([[[0.4, 0.6], [0.0, 1.0]]])
+        >>> [value] = metric.judge(before, after, torch.tensor([0]))
+        >>> value.measure, round(float(value.per_image[0]), 3)
+        ('deletion_black', 40.0)
     """
 
     measures = tuple(

@@ -21,6 +21,15 @@ class Localisation(Reading):
 
     Raises:
         ValueError: a negative tolerance.
+
+    Example:
+        >>> import torch
+        >>> from metrics import Maps, build
+        >>> maps = Maps(torch.tensor([[[1.0, 0.0], [0.0, 0.6]]]), (2, 2), seeds=[0])
+        >>> objects = torch.tensor([[[True, True], [False, False]]])
+        >>> found = build("localisation", {}).read(maps, objects)
+        >>> {value.measure: round(float(value.per_image[0]), 1) for value in found[:2]}
+        {'pointing_game': 100.0, 'energy_pointing_game': 62.5}
     """
 
     measures = (

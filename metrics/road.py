@@ -37,6 +37,14 @@ class ROAD(Perturbation):
 
     Raises:
         ValueError: levels that are no per cent.
+
+    Example:
+        >>> import torch
+        >>> from metrics import Maps, build
+        >>> maps = Maps(torch.tensor([[[0.9, 0.1], [0.4, 0.2]]]), (2, 2), seeds=[0])
+        >>> most, least = build("road", {"removed": [25]}).masks(maps)[0]
+        >>> most.int().tolist(), least.int().tolist()
+        ([[1, 0], [0, 0]], [[0, 1], [0, 0]])
     """
 
     measures = (

@@ -6,6 +6,7 @@ import io
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -146,6 +147,7 @@ def test_copied_pages_link_to_what_is_there(tmp_path: Path) -> None:
 EXAMPLES: list[ModuleType] = [
     methods, methods._base, methods._inputs, methods._probe, methods._wrapping, metrics,
     metrics._base, metrics._maps, heat_maps,
+    *(import_module(metrics.load(name).__module__) for name in metrics.names()),
 ]  # fmt: skip
 FUNCTIONS = [methods.wrap, methods.build, methods.choose_targets, metrics.score, heat_maps.overlay]
 
@@ -164,6 +166,7 @@ def test_what_is_public_has_an_example() -> None:
     ]
     classes = [own for own in exported if isinstance(own, type)]
     assert len(classes) >= 13
+    classes += [metrics.load(name) for name in metrics.names()]
     for own in [*classes, *FUNCTIONS]:
         assert ">>>" in (own.__doc__ or ""), own
 
@@ -176,6 +179,12 @@ def run_blocks(page: Path) -> dict[str, Any]:
         with contextlib.redirect_stdout(printed):
             exec(compile(block, page.name, "exec"), names)
     return names | {"printed": printed.getvalue()}
+
+
+def test_pages_with_python_are_run() -> None:
+    """By the tests below and by test_contributing.py."""
+    pages = {page.name for page in PAGES if "```python" in page.read_text()}
+    assert pages == {"README.md", "python.md", "CONTRIBUTING.md"}
 
 
 @pytest.fixture
@@ -192,6 +201,7 @@ def test_the_lines_of_the_readme_run(folder: Path) -> None:
     names = run_blocks(ROOT / "README.md")
     assert names["maps"].shape == (1, 7, 7)
     assert "road_morf" in names["printed"]
+    assert names["printed"].startswith("espresso\n")
     with Image.open(folder / "map.png") as picture:
         assert picture.size == (224, 224)
 
