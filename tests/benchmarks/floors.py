@@ -1,8 +1,7 @@
 """How near each explainer is to the passes that it counts, as JSON; run by `make speed`.
 
-The floor of an explanation is what its passes take by themselves, each at the fastest of some batch
-sizes, gradients up to the pixels. An explainer that repeats a part of the network, or whose
-gradients end at a layer, is below its floor.
+The floor of an explanation is what its passes take by themselves, gradients up to the pixels. An
+explainer that repeats a part of the network, or whose gradients end at a layer, is below its floor.
 """
 
 import json
@@ -19,18 +18,19 @@ from benchmark.engine import explaining
 from benchmark.engine.passes import seconds_of_passes
 from methods import Backbone, Passes, TrainableExplainer, build_backbone
 
-BATCHES = (8, 16)
+BATCH = 8
+"""Images at a time, as in `explain` of the sample."""
+
 CHEAP, DEAR = 8, 2
 """Images that are explained at a time, by explainers of few passes and of many."""
 
-ROUNDS = 3
+ROUNDS = 2
 
 
 def of_passes(backbone: Backbone) -> tuple[float, float]:
-    """Seconds of an image forward, and of one back, at the fastest batch size of each."""
-    forward = min(seconds_of_passes(backbone, size, back=False) for size in BATCHES)
-    both = min(seconds_of_passes(backbone, size, back=True) for size in BATCHES)
-    return forward, both - forward
+    """Seconds of an image forward, and of one back."""
+    forward = seconds_of_passes(backbone, BATCH, back=False)
+    return forward, seconds_of_passes(backbone, BATCH, back=True) - forward
 
 
 def of_cell(project: Project, cell: Cell, backbone: Backbone, split: Split) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def measured(count: int) -> str:
     keep_freed_memory()
     params = load()
     check.main(params)
-    found: dict[str, Any] = {"images": count}
+    found: dict[str, Any] = {"count": count}
     for name, work in (
         ("images", lambda: images.main(params)),
         ("explain", lambda: explain.main(params, BACKBONE)),
@@ -107,7 +107,7 @@ def main() -> None:
                 check=True,
             )
         found = json.loads(ran.stdout.splitlines()[-1])
-        row = {"images": f"{found.pop('images'):,}"}
+        row = {"images": f"{found.pop('count'):,}"}
         for stage, own in found.items():
             row[f"{stage}, MB"] = str(own["mb"])
             row[f"{stage}, ms an image"] = f"{own['ms_an_image']:.1f}"

@@ -157,6 +157,7 @@ def test_added_time(
     """A trained explainer against the bare forward pass of the same batch; untrained weights do."""
     pixels = photographs[0].repeat(2, 1, 1, 1)[:BATCH]
     explainer = methods.load(name)(lite0)
+    explainer.allows_unseen = True
     targets = lite0.predict(pixels)
 
     def bare() -> Any:
