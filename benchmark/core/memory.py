@@ -14,6 +14,9 @@ from benchmark.core.results import write_text
 
 MEMORY = Path("work") / "memory.json"
 
+ROWS_AT_A_TIME = 64
+"""Rows of a file that are in memory at once while it is digested."""
+
 MOST_HEADER = 100_000_000
 """Bytes of a safetensors header at most, as the format has it."""
 
@@ -66,16 +69,23 @@ def first_rows(path: Path, count: int) -> Iterator[bytes]:
 
     try:
         if path.suffix == ".npy":
-            arrays = {"": np.load(path, mmap_mode="r", allow_pickle=False)[:count]}
+            yield from bytes_of("", np.load(path, mmap_mode="r", allow_pickle=False), count)
         else:
             with safe_open(path, framework="numpy") as file:
-                arrays = {name: file.get_slice(name)[:count] for name in sorted(file.keys())}
+                for name in sorted(file.keys()):
+                    yield from bytes_of(name, file.get_slice(name), count)
     except (ValueError, EOFError, SafetensorError):
         yield path.read_bytes()  # torn: what it holds is no result of a record
-        return
-    for name, array in arrays.items():
-        yield f"{name} {array.dtype} {array.shape}".encode()
-        yield array.tobytes()
+
+
+def bytes_of(name: str, rows: Any, count: int) -> Iterator[bytes]:
+    """Name, type, shape and values of the first `count` rows of an array that lies in a file."""
+    first = rows[:1]
+    length = rows.shape[0] if hasattr(rows, "shape") else rows.get_shape()[0]
+    end = min(count, length)
+    yield f"{name} {first.dtype} {(end, *first.shape[1:])}".encode()
+    for start in range(0, end, ROWS_AT_A_TIME):
+        yield rows[start : min(start + ROWS_AT_A_TIME, end)].tobytes()
 
 
 def read_digest(file: BufferedReader, *, tensors: bool) -> str:

@@ -47,10 +47,13 @@ def choose(
     Returns:
         the classes, and their probabilities (N,).
     """
-    batches = map(split.images, split.batches(batch_size))
-    found = torch.cat([backbone.probabilities(images.to(backbone.device)) for images in batches])
-    targets = choose_targets(found, target, split.labels)
-    return targets, found.gather(1, targets[:, None])[:, 0]
+    targets = torch.empty(len(split), dtype=torch.int64, device=backbone.device)
+    probabilities = torch.empty(len(split), device=backbone.device)
+    for batch in split.batches(batch_size):
+        found = backbone.probabilities(split.images(batch).to(backbone.device))
+        targets[batch] = choose_targets(found, target, split.labels[batch])
+        probabilities[batch] = found.gather(1, targets[batch, None])[:, 0]
+    return targets, probabilities
 
 
 class Keeping(Protocol):

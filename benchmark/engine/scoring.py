@@ -20,7 +20,7 @@ from benchmark.engine.devices import in_memory
 from methods import Backbone, Choice, choose_targets
 from metrics import MODES, Maps, Metric, Values
 
-PERTURBED = 256
+PERTURBED = 64
 """Perturbed images held at a time, unless a single image has more versions."""
 
 Row = tuple[str, str, float | None, float]

@@ -1,6 +1,8 @@
 """A result counts only if its files are those of its record, and its key is the present one."""
 
+import hashlib
 import json
+import tracemalloc
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -122,6 +124,22 @@ def test_the_first_rows_of_files(tmp_path: Path) -> None:
     whole = digest_rows(tmp_path / "rows.npy", 3)
     (tmp_path / "rows.npy").write_bytes((tmp_path / "rows.npy").read_bytes()[:-30])
     assert digest_rows(tmp_path / "rows.npy", 3) != whole  # torn
+
+
+def test_the_first_rows_are_digested_in_pieces(tmp_path: Path) -> None:
+    """The digest is that of all of them at once, and memory holds a few of them."""
+    values = np.random.default_rng(0).random((400, 64, 64), np.float32)
+    np.save(tmp_path / "rows.npy", values)
+    save_file({"pixels": values}, tmp_path / "rows.safetensors")
+    for suffix, name in {".npy": "", ".safetensors": "pixels"}.items():
+        header = f"{name} float32 (350, 64, 64)".encode()
+        expected = hashlib.sha256(header + values[:350].tobytes()).hexdigest()[:16]
+        tracemalloc.start()
+        assert digest_rows(tmp_path / f"rows{suffix}", 350) == expected
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert most < values.nbytes / 2
+    assert digest_rows(tmp_path / "rows.npy", 500) == digest_rows(tmp_path / "rows.npy", 400)
 
 
 def test_what_is_in_no_parameter_is_removed() -> None:
