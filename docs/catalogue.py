@@ -13,8 +13,8 @@ from metrics import Measure, Metric, Perturbation
 MAPS = Path(__file__).with_name("maps")
 """Pictures of single explainers, see first_map.py."""
 
-PLOTS = ("confidence", "road")
-"""Metrics that have a figure of their own."""
+PLOTS = Path(__file__).parents[1] / "results" / "plots"
+"""The sample's figures, one a metric."""
 
 COPIED = ("README", "CONTRIBUTING")
 """Pages of the repository's top folder that are pages of the site as well."""
@@ -106,9 +106,9 @@ def metric_page(name: str, cls: type[Metric]) -> str:
         {p.name: p.default for p in inspect.signature(cls).parameters.values()}
     )
     picture = ""
-    if name in PLOTS:
-        plot = f"../../../results/plots/efficientnet_lite0_{name}"
-        picture = f"![{name}, of every explainer on the sample's CNN]({plot}.png)\n\n"
+    if (PLOTS / f"efficientnet_lite0_{name}.png").is_file():
+        plot = f"../../../results/plots/efficientnet_lite0_{name}.png"
+        picture = f"![{name}, of every explainer on the sample's CNN]({plot})\n\n"
         picture += "Every explainer on the sample's CNN; [what is shown](../../results.md).\n\n"
     return f"# {name}\n\n{as_table(facts)}{settings}\n{head}{rows}\n{picture}{documented(cls)}"
 

@@ -22,6 +22,13 @@ class AblationCAM(Explainer):
         layer: the module whose channels are ablated; the backbone's CAM layer if None.
         relative: divide the drop by the logit, as in the paper; or weight by the drop alone.
         batch_size: ablations through the rest of the network at a time.
+
+    Example:
+        >>> import torch
+        >>> from methods import wrap
+        >>> explainer = AblationCAM(wrap("efficientnet_lite0"))
+        >>> explainer(torch.rand(1, 3, 224, 224), torch.tensor([759])).shape
+        torch.Size([1, 7, 7])
     """
 
     label = "Ablation-CAM"

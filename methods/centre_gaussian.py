@@ -12,6 +12,13 @@ class CentreGaussian(Explainer):
     Args:
         backbone: the classifier; it is not asked.
         sigma: standard deviation, as a share of each side of the image.
+
+    Example:
+        >>> import torch
+        >>> from methods import wrap
+        >>> explainer = CentreGaussian(wrap("efficientnet_lite0"))
+        >>> explainer(torch.rand(1, 3, 224, 224), torch.tensor([759])).shape
+        torch.Size([1, 224, 224])
     """
 
     label = "Centre Gaussian"

@@ -7,7 +7,15 @@ from methods._base import Explainer
 
 
 class Constant(Explainer):
-    """Zeros. Metrics that rank pixels break the ties at random, by a seed of the image."""
+    """Zeros. Metrics that rank pixels break the ties at random, by a seed of the image.
+
+    Example:
+        >>> import torch
+        >>> from methods import wrap
+        >>> explainer = Constant(wrap("efficientnet_lite0"))
+        >>> explainer(torch.rand(1, 3, 224, 224), torch.tensor([759])).shape
+        torch.Size([1, 7, 7])
+    """
 
     label = "Constant"
     paper = "baseline"

@@ -17,6 +17,13 @@ class Edges(Explainer):
     Args:
         backbone: the classifier; it is not asked.
         sigma: of the Gaussian derivative, in pixels.
+
+    Example:
+        >>> import torch
+        >>> from methods import wrap
+        >>> explainer = Edges(wrap("efficientnet_lite0"))
+        >>> explainer(torch.rand(1, 3, 224, 224), torch.tensor([759])).shape
+        torch.Size([1, 224, 224])
     """
 
     label = "Edges"

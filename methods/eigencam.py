@@ -15,6 +15,13 @@ class EigenCAM(Explainer):
     Args:
         backbone: the classifier.
         layer: the module whose output is projected; the backbone's CAM layer if None.
+
+    Example:
+        >>> import torch
+        >>> from methods import wrap
+        >>> explainer = EigenCAM(wrap("efficientnet_lite0"))
+        >>> explainer(torch.rand(1, 3, 224, 224), torch.tensor([759])).shape
+        torch.Size([1, 7, 7])
     """
 
     label = "Eigen-CAM"

@@ -17,6 +17,13 @@ class FullGrad(Explainer):
     pytorch-grad-cam, subclasses such as timm's included, which that library leaves out. The input
     is the normalised image, channel by channel. Where a network cuts the image into windows that it
     takes for images, what a layer does has no place in the image: such a network is refused.
+
+    Example:
+        >>> import torch
+        >>> from methods import wrap
+        >>> explainer = FullGrad(wrap("efficientnet_lite0"))
+        >>> explainer(torch.rand(1, 3, 224, 224), torch.tensor([759])).shape
+        torch.Size([1, 224, 224])
     """
 
     label = "FullGrad"

@@ -16,6 +16,13 @@ class GenericAttention(Explainer):
 
     Raises:
         ValueError: the backbone has no such blocks, see methods._transformer.blocks.
+
+    Example:
+        >>> import torch
+        >>> from methods import wrap
+        >>> explainer = GenericAttention(wrap("vit_tiny_patch16_224", weights="none"))
+        >>> explainer(torch.rand(1, 3, 224, 224), torch.tensor([759])).shape
+        torch.Size([1, 14, 14])
     """
 
     label = "Generic attention"

@@ -9,6 +9,13 @@ class GradCAM(WeightedCAM):
     """Grad-CAM: relu(sum_c w_c A_c), A_c the CAM layer's features, w_c the mean of their gradient.
 
     Equations 1 and 2 of the paper.
+
+    Example:
+        >>> import torch
+        >>> from methods import wrap
+        >>> explainer = GradCAM(wrap("efficientnet_lite0"))
+        >>> explainer(torch.rand(1, 3, 224, 224), torch.tensor([759])).shape
+        torch.Size([1, 7, 7])
     """
 
     label = "Grad-CAM"

@@ -11,6 +11,13 @@ class GradCAMPlusPlus(WeightedCAM):
 
     Positive gradients are averaged with the weights of equation 19, where higher derivatives are
     powers of the gradient, as for an exponential score.
+
+    Example:
+        >>> import torch
+        >>> from methods import wrap
+        >>> explainer = GradCAMPlusPlus(wrap("efficientnet_lite0"))
+        >>> explainer(torch.rand(1, 3, 224, 224), torch.tensor([759])).shape
+        torch.Size([1, 7, 7])
     """
 
     label = "Grad-CAM++"

@@ -17,6 +17,13 @@ class GradientShap(Explainer):
         backbone: the classifier.
         samples: random points between the image and a blank.
         seed: of the draws, together with the image.
+
+    Example:
+        >>> import torch
+        >>> from methods import wrap
+        >>> explainer = GradientShap(wrap("efficientnet_lite0"), samples=2)
+        >>> explainer(torch.rand(1, 3, 224, 224), torch.tensor([759])).shape
+        torch.Size([1, 224, 224])
     """
 
     label = "GradientSHAP"

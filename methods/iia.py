@@ -27,6 +27,13 @@ class IIA(Explainer):
         image_steps, layer_steps: points of the outer and of the inner path.
         layer: of the inner path on a CNN; the backbone's CAM layer if None.
         batch_size: images through a transformer at a time.
+
+    Example:
+        >>> import torch
+        >>> from methods import wrap
+        >>> explainer = IIA(wrap("efficientnet_lite0"), image_steps=2, layer_steps=2)
+        >>> explainer(torch.rand(1, 3, 224, 224), torch.tensor([759])).shape
+        torch.Size([1, 7, 7])
     """
 
     label = "IIA"

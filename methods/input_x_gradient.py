@@ -8,7 +8,15 @@ from methods._captum import pixel_maps
 
 
 class InputXGradient(Explainer):
-    """Pixels in [0, 1] times the gradient of the logit."""
+    """Pixels in [0, 1] times the gradient of the logit.
+
+    Example:
+        >>> import torch
+        >>> from methods import wrap
+        >>> explainer = InputXGradient(wrap("efficientnet_lite0"))
+        >>> explainer(torch.rand(1, 3, 224, 224), torch.tensor([759])).shape
+        torch.Size([1, 224, 224])
+    """
 
     label = "Input x Gradient"
     paper = "Shrikumar et al. 2017, ICML, arXiv 1704.02685"

@@ -16,6 +16,13 @@ class IntegratedGradients(Explainer):
         backbone: the classifier.
         steps: points of the quadrature.
         batch_size: images through the network at a time.
+
+    Example:
+        >>> import torch
+        >>> from methods import wrap
+        >>> explainer = IntegratedGradients(wrap("efficientnet_lite0"), steps=4)
+        >>> explainer(torch.rand(1, 3, 224, 224), torch.tensor([759])).shape
+        torch.Size([1, 224, 224])
     """
 
     label = "Integrated Gradients"

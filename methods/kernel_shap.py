@@ -20,6 +20,13 @@ class KernelShap(Explainer):
         fill: the colour of a superpixel that is left out: white in the authors' notebook on
             ImageNet; one of methods._fill.Fill, or `segment` for its own mean.
         batch_size: images through the network at a time.
+
+    Example:
+        >>> import torch
+        >>> from methods import wrap
+        >>> explainer = KernelShap(wrap("efficientnet_lite0"), samples=20)
+        >>> explainer(torch.rand(1, 3, 224, 224), torch.tensor([759])).shape
+        torch.Size([1, 224, 224])
     """
 
     label = "KernelSHAP"

@@ -13,6 +13,14 @@ class LCAMFm(MaskExplainer):
     F are the features of the last layer, w and b a 1x1 convolution with an output a class. They
     are learnt while F itself is multiplied by sigmoid(w F + b). The settings are those of
     MaskExplainer.
+
+    Example:
+        >>> import torch
+        >>> from methods import wrap
+        >>> explainer = LCAMFm(wrap("efficientnet_lite0"))
+        >>> explainer.load_state("results/states/efficientnet_lite0/lcam_fm.safetensors")
+        >>> explainer(torch.rand(1, 3, 224, 224), torch.tensor([759])).shape
+        torch.Size([1, 7, 7])
     """
 
     label = "L-CAM-Fm"

@@ -11,6 +11,14 @@ class LCAMImg(MaskExplainer):
     F are the features of the last layer, w and b a 1x1 convolution with an output a class. They
     are learnt while the image is multiplied by sigmoid(w F + b), resized. The settings are those
     of MaskExplainer.
+
+    Example:
+        >>> import torch
+        >>> from methods import wrap
+        >>> explainer = LCAMImg(wrap("efficientnet_lite0"))
+        >>> explainer.load_state("results/states/efficientnet_lite0/lcam_img.safetensors")
+        >>> explainer(torch.rand(1, 3, 224, 224), torch.tensor([759])).shape
+        torch.Size([1, 7, 7])
     """
 
     label = "L-CAM-Img"

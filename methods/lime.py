@@ -29,6 +29,13 @@ class Lime(Explainer):
         fill: the colour of a superpixel that is left out: `segment` for its own mean, as in the
             authors' package, or one of methods._fill.Fill.
         batch_size: images through the network at a time.
+
+    Example:
+        >>> import torch
+        >>> from methods import wrap
+        >>> explainer = Lime(wrap("efficientnet_lite0"), samples=20)
+        >>> explainer(torch.rand(1, 3, 224, 224), torch.tensor([759])).shape
+        torch.Size([1, 224, 224])
     """
 
     label = "LIME"

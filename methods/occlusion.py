@@ -18,6 +18,13 @@ class Occlusion(Explainer):
         stride: from one square to the next, in pixels; half the window if None.
         fill: the colour of the square; the authors' grey is the mean.
         batch_size: occluded images through the network at a time.
+
+    Example:
+        >>> import torch
+        >>> from methods import wrap
+        >>> explainer = Occlusion(wrap("efficientnet_lite0"), window=112, stride=56)
+        >>> explainer(torch.rand(1, 3, 224, 224), torch.tensor([759])).shape
+        torch.Size([1, 224, 224])
     """
 
     label = "Occlusion"

@@ -13,6 +13,13 @@ class RandomMap(Explainer):
         backbone: the classifier; only its device is used.
         cells: side of the grid.
         seed: of the noise, together with the image.
+
+    Example:
+        >>> import torch
+        >>> from methods import wrap
+        >>> explainer = RandomMap(wrap("efficientnet_lite0"))
+        >>> explainer(torch.rand(1, 3, 224, 224), torch.tensor([759])).shape
+        torch.Size([1, 7, 7])
     """
 
     label = "Random"

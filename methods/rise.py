@@ -30,6 +30,13 @@ class RISE(Explainer):
         scores: what weights a mask: `probabilities`, or `logits` as in the T-TAME reference.
         fill: the colour under a mask; its authors, and the T-TAME reference, multiply normalised
             images, which is the mean.
+
+    Example:
+        >>> import torch
+        >>> from methods import wrap
+        >>> explainer = RISE(wrap("efficientnet_lite0"), masks=8)
+        >>> explainer(torch.rand(1, 3, 224, 224), torch.tensor([759])).shape
+        torch.Size([1, 224, 224])
     """
 
     label = "RISE"

@@ -17,6 +17,13 @@ class Rollout(Explainer):
 
     Raises:
         ValueError: the backbone has no such blocks, see methods._transformer.blocks.
+
+    Example:
+        >>> import torch
+        >>> from methods import wrap
+        >>> explainer = Rollout(wrap("vit_tiny_patch16_224", weights="none"))
+        >>> explainer(torch.rand(1, 3, 224, 224), torch.tensor([759])).shape
+        torch.Size([1, 14, 14])
     """
 
     label = "Attention rollout"

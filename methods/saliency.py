@@ -7,7 +7,15 @@ from methods._base import Backbone, Explainer, normalise
 
 
 class Saliency(Explainer):
-    """The largest magnitude among the channels of the gradient of the logit."""
+    """The largest magnitude among the channels of the gradient of the logit.
+
+    Example:
+        >>> import torch
+        >>> from methods import wrap
+        >>> explainer = Saliency(wrap("efficientnet_lite0"))
+        >>> explainer(torch.rand(1, 3, 224, 224), torch.tensor([759])).shape
+        torch.Size([1, 224, 224])
+    """
 
     label = "Saliency"
     paper = "Simonyan et al. 2014, ICLR workshop, arXiv 1312.6034"

@@ -24,6 +24,13 @@ class ScoreCAM(Explainer):
         fill: the colour under a map; its authors, and the T-TAME reference, multiply normalised
             images, which is the mean.
         batch_size: masked images through the network at a time.
+
+    Example:
+        >>> import torch
+        >>> from methods import wrap
+        >>> explainer = ScoreCAM(wrap("efficientnet_lite0"), channels=4)
+        >>> explainer(torch.rand(1, 3, 224, 224), torch.tensor([759])).shape
+        torch.Size([1, 7, 7])
     """
 
     label = "Score-CAM"

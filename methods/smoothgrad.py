@@ -17,6 +17,13 @@ class SmoothGrad(Explainer):
         samples: noisy copies of an image.
         sigma: standard deviation of the noise, in pixels of [0, 1].
         seed: of the noise, together with the image.
+
+    Example:
+        >>> import torch
+        >>> from methods import wrap
+        >>> explainer = SmoothGrad(wrap("efficientnet_lite0"), samples=2)
+        >>> explainer(torch.rand(1, 3, 224, 224), torch.tensor([759])).shape
+        torch.Size([1, 224, 224])
     """
 
     label = "SmoothGrad"

@@ -14,6 +14,13 @@ class TAME(MaskExplainer):
     T-TAME.
 
     Its settings are those of MaskExplainer; the CLS token of a transformer is dropped.
+
+    Example:
+        >>> import torch
+        >>> from methods import wrap
+        >>> explainer = TAME(wrap("efficientnet_lite0"))
+        >>> sorted(explainer.losses(torch.rand(2, 3, 224, 224)))
+        ['area', 'cross_entropy', 'loss', 'smoothness']
     """
 
     label = "TAME"

@@ -55,6 +55,13 @@ class TransformerLRP(Explainer):
     Raises:
         ValueError: the backbone has no such blocks, see methods._transformer.blocks, or
             `start_layer` is none of them.
+
+    Example:
+        >>> import torch
+        >>> from methods import wrap
+        >>> explainer = TransformerLRP(wrap("vit_tiny_patch16_224", weights="none"))
+        >>> explainer(torch.rand(1, 3, 224, 224), torch.tensor([759])).shape
+        torch.Size([1, 14, 14])
     """
 
     label = "Transformer LRP"

@@ -33,6 +33,14 @@ class TTAME(MaskExplainer):
         tokens: what becomes of the CLS token of a transformer: `multiply` every patch token by
             it, channel by channel, or `drop` it. Without meaning for a CNN.
         settings: those of MaskExplainer.
+
+    Example:
+        >>> import torch
+        >>> from methods import wrap
+        >>> explainer = TTAME(wrap("efficientnet_lite0"))
+        >>> explainer.load_state("results/states/efficientnet_lite0/ttame.safetensors")
+        >>> explainer(torch.rand(1, 3, 224, 224), torch.tensor([759])).shape
+        torch.Size([1, 28, 28])
     """
 
     label = "T-TAME"

@@ -12,6 +12,13 @@ class TTAMEUntrained(Explainer):
     Args:
         backbone: the frozen classifier.
         seed: of the initial weights.
+
+    Example:
+        >>> import torch
+        >>> from methods import wrap
+        >>> explainer = TTAMEUntrained(wrap("efficientnet_lite0"))
+        >>> explainer(torch.rand(1, 3, 224, 224), torch.tensor([759])).shape
+        torch.Size([1, 28, 28])
     """
 
     label = "T-TAME (untrained)"

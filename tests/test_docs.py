@@ -2,6 +2,7 @@
 
 import contextlib
 import doctest
+import functools
 import io
 import re
 import subprocess
@@ -149,6 +150,8 @@ EXAMPLES: list[ModuleType] = [
     metrics._base, metrics._maps, heat_maps,
     *(import_module(metrics.load(name).__module__) for name in metrics.names()),
 ]  # fmt: skip
+WRAPPED = functools.cache(methods.wrap)
+"""`methods.wrap`, which makes each network of the examples once."""
 FUNCTIONS = [methods.wrap, methods.build, methods.choose_targets, metrics.score, heat_maps.overlay]
 
 
@@ -159,13 +162,21 @@ def test_examples_of_docstrings_run(module: ModuleType) -> None:
     assert failed == 0
 
 
+@pytest.mark.parametrize("name", methods.names())
+def test_examples_of_explainers_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(methods, "wrap", WRAPPED)
+    test_examples_of_docstrings_run(import_module(methods.load(name).__module__))
+
+
 def test_what_is_public_has_an_example() -> None:
-    """Every class that the packages export, and the functions that people call first."""
+    """Every class that the packages export, every explainer and metric, what people call first."""
     exported = [
         getattr(package, name) for package in (methods, metrics) for name in package.__all__
     ]
     classes = [own for own in exported if isinstance(own, type)]
     assert len(classes) >= 13
+    classes += [methods.load(name) for name in methods.names()]
     classes += [metrics.load(name) for name in metrics.names()]
     for own in [*classes, *FUNCTIONS]:
         assert ">>>" in (own.__doc__ or ""), own

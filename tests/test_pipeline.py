@@ -537,7 +537,7 @@ def check_results(folder: Path) -> None:
     assert "node" not in json.loads((folder / "runtime" / "raw.json").read_text())["machine_info"]
     assert (folder / "index.html").stat().st_size < 2_000_000
     pictures = sorted((folder / "plots").glob("*.png"))
-    assert len(pictures) == 2 * 5 + 1 + 1
+    assert len(pictures) == 2 * 9 + 1 + 1
     for picture in pictures:
         with Image.open(picture) as image:
             assert len(image.convert("L").getcolors()) > 20

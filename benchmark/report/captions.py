@@ -4,7 +4,7 @@ import pandas as pd
 
 from benchmark.core.cells import OLDER, Project, suite_version
 from benchmark.report.drawing import PERCENTILE
-from benchmark.report.measures import TARGETS
+from benchmark.report.measures import TARGETS, Known
 
 
 class Captions:
@@ -20,6 +20,16 @@ class Captions:
             "of each explainer, with only the most relevant pixels kept, "
             f"{self._of(table, 'average_drop')}. Bars are {self._interval()}s over images. "
             f"{self._closing(backbone)}"
+        )
+
+    def points(self, backbone: str, table: pd.DataFrame, shown: list[str], known: Known) -> str:
+        """Of the measures of a metric, a point an explainer."""
+        better = {True: "higher is better", False: "lower is better"}
+        *first, last = (f"{known[n].label} ({better[known[n].higher_is_better]})" for n in shown)
+        labels = f"{', '.join(first)} and {last}" if first else last
+        return (
+            f"{labels} of each explainer, {self._of(table, shown[0])}. Bars are "
+            f"{self._interval()}s over images. {self._closing(backbone)}"
         )
 
     def road(self, backbone: str, table: pd.DataFrame) -> str:

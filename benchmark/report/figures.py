@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from textwrap import fill
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,7 +36,7 @@ from benchmark.report.drawing import (
     interval,
     marker_of,
 )
-from benchmark.report.measures import Known
+from benchmark.report.measures import Known, of_metric
 
 UNCHANGED = "≡"
 """Marks explainers whose maps hardly change with the network's weights."""
@@ -47,13 +48,16 @@ NAME = 11
 """Font size of the labels in it."""
 
 CONFIDENCE = ("average_drop", "increase_in_confidence")
-"""The measures under masking that the figures show."""
+"""The measures under masking that the figures show, of those of `confidence`."""
 
 ROAD = ("road_morf", "road_lerf")
 """The two orders of ROAD."""
 
 ACROSS = 4
 """Panels of the ROAD figure and of the ablation's beside each other, at most."""
+
+ACROSS_PANEL = 15
+"""Letters in a line above or below a panel of the figures of points, at most."""
 
 CURVES = 5
 """Lines in a panel of the ROAD figure, at most, beside the first explainer's."""
@@ -101,7 +105,7 @@ def drawings(project: Project, known: Known) -> Iterator[Drawing]:
         seconds = read_runtime(project, backbone)
         maps = {n: results.maps_path(backbone, n) for n in explainers["explainer"]}
         read = split_files("evaluation") | maps | {"targets": results.targets_path(backbone)}
-        shown = project.params.plots.grid_images
+        grid = project.params.plots.grid_images
 
         def drawing(
             draw: Callable[..., Figure], caption: str, *tables: Any, backbone: str = backbone
@@ -110,8 +114,15 @@ def drawings(project: Project, known: Known) -> Iterator[Drawing]:
             return Drawing(name, caption, tables, {}, partial(draw, *tables, known))
 
         scored = set(table["metric"])
-        if scored.issuperset(CONFIDENCE):
-            yield drawing(confidence, captions.confidence(backbone, table), table)
+        for metric, names in points_of(known).items():
+            shown = [name for name in names if name in scored]
+            if shown:
+                own = table[table["metric"].isin(shown)]
+                caption = captions.points(backbone, own, shown, known)
+                if metric == "confidence":
+                    caption = captions.confidence(backbone, own)
+                draw = partial(points, own, known, shown)
+                yield Drawing(f"{backbone}_{metric}", caption, (own,), {}, draw)
         if scored.issuperset(ROAD):
             yield drawing(road, captions.road(backbone, table), table)
         if scored.intersection(QUALITY) and {"forward"} < set(seconds.index):
@@ -123,7 +134,7 @@ def drawings(project: Project, known: Known) -> Iterator[Drawing]:
             captions.heat_maps(backbone),
             (explainers,),
             read,
-            partial(draw_heat_maps, backbone, explainers, shown),
+            partial(draw_heat_maps, backbone, explainers, grid),
         )
     yield from ablation_drawings(project, known)
     for cell in (c for b in project.params.backbones for c in project.trained(b)):
@@ -224,24 +235,35 @@ def label_rows(axes: Sequence[Axes], rows: list[Row]) -> None:
             text.set(color=STYLES[row.kind][0], fontweight="bold")
 
 
-def confidence(table: pd.DataFrame, known: Known) -> Figure:
-    """AD and IC with intervals: a row an explainer, a column a measure and level."""
-    table, images = with_counts(table, CONFIDENCE[0])
+def points_of(known: Known) -> dict[str, list[str]]:
+    """The measures in the figure of points of each metric; ROAD has curves."""
+    metrics = dict.fromkeys(measure.metric for measure in known.values())
+    shown = {metric: of_metric(metric, known) for metric in metrics if metric != "road"}
+    return shown | {"confidence": list(CONFIDENCE)}
+
+
+def points(table: pd.DataFrame, known: Known, shown: Sequence[str]) -> Figure:
+    """Measures with intervals: a row an explainer, a column a measure and level."""
+    table, images = with_counts(table, shown[0])
     rows = rows_of(table)
     places = {row.explainer: i for i, row in enumerate(rows)}
-    shown = [(name, level) for name in CONFIDENCE for level in levels_of(table, name)]
-    figure, axes = canvas(1, len(shown), 1.2 + ROW * len(rows), 2.2 + 1.55 * len(shown))
-    for axis, (name, level) in zip(axes[0], shown, strict=True):
+    columns = [(name, level) for name in shown for level in levels_of(table, name)]
+    figure, axes = canvas(1, len(columns), 1.2 + ROW * len(rows), 2.2 + 1.55 * len(columns))
+    for axis, (name, level) in zip(axes[0], columns, strict=True):
         own = at(table, name, level)
         for kind, block in own.groupby("kind", sort=False):
             colour, marker = STYLES[str(kind)]
             y = block["explainer"].map(places)
-            points = {"fmt": marker, "color": colour, "ms": 6, "elinewidth": 1.6}
-            axis.errorbar(block["value"], y, xerr=interval(block), **points)
-        top = 5 * max(1, math.ceil(table.loc[table["metric"] == name, "high"].max() / 5))
+            look = {"fmt": marker, "color": colour, "ms": 6, "elinewidth": 1.6}
+            axis.errorbar(block["value"], y, xerr=interval(block), **look)
+        high = table.loc[table["metric"] == name, "high"].max()
+        top = min(5 * max(1, math.ceil(high / 5)), known[name].bounds[1])
+        label, arrow = titled(name, known).rsplit(maxsplit=1)
+        title = f"{fill(label, ACROSS_PANEL)} {arrow}"
+        unit = "0 to 1" if known[name].unit == "1" else known[name].unit
         axis.set(
-            title=f"{titled(name, known)} at {level:g} %",
-            xlabel="%",
+            title=title if level is None else f"{title} at {level:g} %",
+            xlabel=fill(unit, ACROSS_PANEL),
             xlim=(-0.05 * top, 1.05 * top),
         )
         for i, row in enumerate(rows):
@@ -629,9 +651,7 @@ def ablation(
         texts += [str(backbone), *own["label"]]
     variants = variants.assign(place=places)
     table, seeds = (t.merge(variants, on=["backbone", "explainer"]) for t in (table, seeds))
-    shown: list[tuple[str, float | None]] = [
-        (name, level) for name in CONFIDENCE for level in levels_of(table, name)
-    ]
+    shown = [(name, level) for name in CONFIDENCE for level in levels_of(table, name)]
     shown += [(f"{name}_mean", None) for name in ROAD if f"{name}_mean" in set(table["metric"])]
     down = -(-len(shown) // ACROSS)
     figure, axes = canvas(down, ACROSS, down * (0.9 + 0.36 * len(texts)), PORTRAIT)
@@ -641,8 +661,8 @@ def ablation(
         own, dots = at(table, name, level), at(seeds, name, level)
         base = own.groupby("backbone")["place"].transform("min") == own["place"]
         for rows, colour in ((own[base], "0.35"), (own[~base], STYLES["trained"][0])):
-            points = {"fmt": "o", "color": colour, "ms": 6, "elinewidth": 2, "zorder": 4}
-            axis.errorbar(rows["value"], rows["place"], xerr=interval(rows), **points)
+            look = {"fmt": "o", "color": colour, "ms": 6, "elinewidth": 2, "zorder": 4}
+            axis.errorbar(rows["value"], rows["place"], xerr=interval(rows), **look)
         axis.plot(dots["value"], dots["place"], "|", color="0.6", ms=13, mew=1, zorder=3)
         at_level = "" if level is None else f" at {level:g} %"
         axis.set(title=f"{titled(name.removesuffix('_mean'), known)}{at_level}", xlabel="%")
@@ -660,9 +680,11 @@ def ablation(
     return figure
 
 
-def levels_of(table: pd.DataFrame, metric: str) -> list[float]:
-    """The levels of a measure, the highest first."""
-    return sorted(table.loc[table["metric"] == metric, "level"].unique(), reverse=True)
+def levels_of(table: pd.DataFrame, metric: str) -> list[float | None]:
+    """The levels of a measure, the highest first; None of one without levels."""
+    found = table.loc[table["metric"] == metric, "level"]
+    without: list[float | None] = [None] * bool(found.isna().any())
+    return without + sorted(found.dropna().unique(), reverse=True)
 
 
 def training(curve: pd.DataFrame) -> Figure:

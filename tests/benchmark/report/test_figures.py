@@ -41,6 +41,7 @@ LEVELS = {
     "road_morf_mean": [np.nan],
     "road_lerf_mean": [np.nan],
 }
+WITHOUT_LEVELS = {n: [np.nan] for n in ("gini", "pointing_game", "iou_best", "tied_pixels")}
 FAMILY = ("cnn", "transformer")
 SIMILARITIES = {"randomisation_ssim": [10.0, 100.0], "randomisation_rank": [10.0, 100.0]}
 
@@ -152,7 +153,7 @@ def test_explainers_of_a_kind_stand_together_in_the_order_of_the_parameters(
 @pytest.mark.parametrize(
     "figure, axes",
     [
-        (lambda known: figures.confidence(comparison(), known), 6),
+        (lambda known: figures.points(comparison(), known, figures.CONFIDENCE), 6),
         (lambda known: figures.road(comparison(), known), 2 * 3),
         (lambda known: figures.quality_runtime(comparison(), SECONDS, known), 2),
         (lambda known: figures.randomisation(similarities(), known), 2),
@@ -174,7 +175,7 @@ def test_rows_have_the_same_order_under_the_headings_of_their_kinds(known: Known
     expected = ["trained", "Own", "CAM", "First map", "Second map", "baseline", "None at all"]
     assert [row.text for row in figures.rows_of(comparison())] == expected
     for figure in (
-        figures.confidence(comparison(), known),
+        figures.points(comparison(), known, figures.CONFIDENCE),
         figures.randomisation(similarities(), known),
     ):
         labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
@@ -185,11 +186,26 @@ def test_rows_have_the_same_order_under_the_headings_of_their_kinds(known: Known
 
 def test_points_and_intervals_stand_in_the_row_of_their_explainer(known: Known) -> None:
     table = comparison()
-    panel = figures.confidence(table, known).axes[1]
+    panel = figures.points(table, known, figures.CONFIDENCE).axes[1]
     found = {tuple(p) for line in panel.lines for p in np.atleast_2d(line.get_xydata())}
     for place, label in zip((1, 3, 4, 6), EXPLAINERS["label"], strict=True):
         own = table[(table["label"] == label) & (table["metric"] == "average_drop")]
         assert (own.loc[own["level"] == 50, "value"].item(), place) in found
+
+
+def test_measures_without_levels_have_a_panel_each(known: Known) -> None:
+    table = long_form(WITHOUT_LEVELS, 0.5)
+    figure = figures.points(table, known, ["iou_best", "gini"])
+    assert [axis.get_title() for axis in figure.axes] == [
+        "IoU, best\nthreshold ↑",
+        "Gini sparseness ↑",
+    ]
+    assert [axis.get_xlabel() for axis in figure.axes] == ["%", "0 to 1"]
+    assert figure.axes[0].get_xlim()[1] == pytest.approx(1.05 * 5)
+    assert figure.axes[1].get_xlim()[1] == pytest.approx(1.05)
+    found = {tuple(p) for line in figure.axes[1].lines for p in np.atleast_2d(line.get_xydata())}
+    gini = table[table["metric"] == "gini"]["value"]
+    assert found >= set(zip(gini, (1, 3, 4, 6), strict=True))
 
 
 def test_first_explainer_is_in_every_panel_of_road(known: Known) -> None:
@@ -286,6 +302,8 @@ def test_no_figure_shows_seconds_where_there_are_none(
         (("road_morf", "road_lerf"), {"road"}),
         (("road_morf", "road_lerf", "road_morf_mean"), {"road", "quality_runtime"}),
         (("average_gain",), set()),
+        (("gini",), {"complexity"}),
+        (("pointing_game", "iou_best", "tied_pixels"), {"localisation", "degeneracy"}),
     ],
 )
 def test_what_was_not_measured_is_not_drawn(
@@ -298,7 +316,7 @@ def test_what_was_not_measured_is_not_drawn(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     project = project_of(settings, dict(zip(EXPLAINERS["explainer"], KINDS, strict=True)))
-    table = comparison()
+    table = pd.concat([comparison(), long_form(WITHOUT_LEVELS, 1)])
     table = table[table["metric"].isin(metrics)]
     for name, own in (("comparison", table), ("randomisation", similarities())):
         written = own.drop(columns=["label", "kind"]).assign(backbone="net")
@@ -453,14 +471,16 @@ def test_large_figures_have_few_colours(
 
 def test_text_of_a_pdf_stays_text(known: Known) -> None:
     """Fonts are embedded as TrueType, which editors and readers of papers can search."""
-    drawn = drawing.pdf(figures.confidence(comparison(), known))
+    drawn = drawing.pdf(figures.points(comparison(), known, figures.CONFIDENCE))
     assert drawn.startswith(b"%PDF")
     assert b"/FontFile2" in drawn
     assert b"CreationDate" not in drawn
 
 
 def test_a_figure_is_wide_enough_for_200_dots_an_inch(known: Known) -> None:
-    with Image.open(io.BytesIO(drawing.png(figures.confidence(comparison(), known)))) as image:
+    with Image.open(
+        io.BytesIO(drawing.png(figures.points(comparison(), known, figures.CONFIDENCE)))
+    ) as image:
         assert drawing.DPI >= 200
         assert image.width >= drawing.DPI * 8
 
