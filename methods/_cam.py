@@ -5,6 +5,7 @@ gradient ends at the layer, which gives the same maps in less than half the time
 """
 
 from abc import abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -32,8 +33,14 @@ class GradientCAM(Explainer):
 
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps at the resolution of the layer."""
-        features, gradients = features_and_gradients(self.backbone, self._layer, images, targets)
+        features, gradients = features_and_gradients(
+            self.backbone, self._layer, images, targets, self.score
+        )
         return normalise(self.combine(features, gradients).relu().float())
+
+    def score(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """What is derived (B,), of logits (B, K) and the explained classes (B,): their logits."""
+        return target_logits(logits, targets)
 
     @abstractmethod
     def combine(self, features: Tensor, gradients: Tensor) -> Tensor:
@@ -52,16 +59,26 @@ class WeightedCAM(GradientCAM):
         """Weights (B, C) from features and gradients, both (B, C, h, w)."""
 
 
+def target_logits(logits: Tensor, targets: Tensor) -> Tensor:
+    """Of logits (B, K) those of the classes (B,)."""
+    return logits.gather(1, targets[:, None])[:, 0]
+
+
 def features_and_gradients(
-    backbone: Backbone, layer: str, images: Tensor, targets: Tensor
+    backbone: Backbone,
+    layer: str,
+    images: Tensor,
+    targets: Tensor,
+    score: Callable[[Tensor, Tensor], Tensor] = target_logits,
 ) -> tuple[Tensor, Tensor]:
-    """Output of a layer, and the gradient of each image's target logit there.
+    """Output of a layer, and the gradient of each image's score there.
 
     Args:
         backbone: the classifier.
         layer: name of the module.
         images: (B, 3, H, W) in [0, 1].
-        targets: (B,), the class whose logit is derived.
+        targets: (B,), the explained classes.
+        score: what is derived (B,), of logits (B, K) and the classes.
 
     Returns:
         Two tensors (B, C, h, w); of tokens, the patches.
@@ -74,6 +91,5 @@ def features_and_gradients(
 
     with torch.enable_grad(), backbone.changed(layer, leaf):
         logits = backbone(images.detach())
-        score = logits.gather(1, targets[:, None]).sum()
-        (gradients,) = torch.autograd.grad(score, leaves[0])
+        (gradients,) = torch.autograd.grad(score(logits, targets).sum(), leaves[0])
     return backbone.grid(leaves[0].detach()), backbone.grid(gradients)

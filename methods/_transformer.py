@@ -88,9 +88,9 @@ def blocks(backbone: Backbone) -> list[Block]:
     """
     network: Any = backbone.network
     if type(network) is TimmTransformer:
-        layers, kind, parts = network.blocks, TimmBlock, TIMM
+        kind, parts = TimmBlock, TIMM
     elif type(network) is TorchvisionTransformer:
-        layers, kind, parts = network.encoder.layers, TorchvisionBlock, TORCHVISION
+        kind, parts = TorchvisionBlock, TORCHVISION
     else:
         made = network.model if isinstance(network, Logits) else network
         raise ValueError(
@@ -98,6 +98,7 @@ def blocks(backbone: Backbone) -> list[Block]:
             "VisionTransformer of timm or of torchvision"
         )
     head(backbone)
+    layers = _layers(network)
     for index, layer in enumerate(layers):
         _check_block(f"block {index} of {backbone.name!r}", layer, kind, parts)
     return [_block(layer, parts) for layer in layers]
@@ -124,6 +125,19 @@ def head(backbone: Backbone) -> nn.Linear:
             f"{pooling!r}: expected one Linear on the CLS token ('token'), with nothing between"
         )
     return found
+
+
+def final_norm(backbone: Backbone) -> nn.Module:
+    """What normalises the tokens after the last block, of a network of `blocks`."""
+    network: Any = backbone.network
+    found: nn.Module = network.norm if isinstance(network, TimmTransformer) else network.encoder.ln
+    return found
+
+
+def _layers(network: Any) -> list[nn.Module]:
+    """The modules of the blocks, in running order."""
+    timm = isinstance(network, TimmTransformer)
+    return list(network.blocks if timm else network.encoder.layers)
 
 
 def _check_block(where: str, layer: nn.Module, kind: type, parts: dict[str, Any]) -> None:
@@ -202,6 +216,38 @@ def _explicit(
         return (output, None) if isinstance(block.attention, nn.MultiheadAttention) else output
 
     return forward
+
+
+@contextmanager
+def separated(backbone: Backbone) -> Iterator[list[Tensor]]:
+    """Within the block, each block's output tokens (B, N, D) at the latest forward pass.
+
+    The graph of an output begins at the input of its own block, and the logits at the last block's:
+    a gradient stays within one block.
+
+    Args:
+        backbone: a vision transformer, see `blocks`.
+    """
+    outputs: list[Tensor] = []
+
+    def begin(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (inputs[0].detach(), *inputs[1:])
+
+    def keep(index: int) -> Callable[..., None]:
+        def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            outputs[index:] = [output]
+
+        return hook
+
+    handles: list[RemovableHandle] = []
+    try:
+        for index, layer in enumerate(_layers(backbone.network)):
+            handles.append(layer.register_forward_pre_hook(begin))
+            handles.append(layer.register_forward_hook(keep(index)))
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import copy
 from typing import Any
 
+import numpy as np
 import pytest
 import pytorch_grad_cam
 import timm
@@ -17,6 +18,7 @@ from methods import Backbone, wrap
 from methods._base import normalise
 from methods.ablationcam import AblationCAM
 from methods.eigencam import EigenCAM
+from methods.finercam import FinerCAM
 from methods.fullgrad import FullGrad, bias, hook_bias
 from methods.fullgrad import channels as of_channels
 from methods.gradcam import GradCAM
@@ -77,6 +79,56 @@ def test_another_layer(name: str, cnn: Backbone, pixels: Tensor) -> None:
     maps = resized(methods.load(name)(cnn, layer="1")(pixels, TARGETS), 32)
     expected = librarys(GRADIENT[name], cnn, "1", pixels, TARGETS)
     assert torch.allclose(normalise(maps), expected, atol=1e-4)
+
+
+def librarys_finer(backbone: Backbone, images: Tensor, targets: Tensor, alpha: float) -> Tensor:
+    """Maps (B, H, W) of pytorch-grad-cam, which takes one class a call and finds those like it."""
+    layers = [backbone.layer(backbone.cam_layer)]
+    with pytorch_grad_cam.FinerCAM(backbone, layers, reshape_transform=backbone.grid) as cam:
+        maps = [
+            cam(image[None].clone().requires_grad_(), alpha=alpha, target_idx=int(target))
+            for image, target in zip(images, targets, strict=True)
+        ]
+    return torch.from_numpy(np.concatenate(maps))
+
+
+@pytest.mark.parametrize("alpha", [1.0, 0.6])
+def test_finercam_is_the_librarys(
+    alpha: float, lite0: Backbone, photographs: tuple[Tensor, Tensor]
+) -> None:
+    images, targets = photographs[0][:2], photographs[1][:2]
+    explainer = FinerCAM(lite0, alpha=alpha)
+    maps = normalise(resized(explainer(images, targets), 224))
+    expected = librarys_finer(lite0, images, targets, alpha)
+    assert torch.allclose(maps, expected, atol=1e-4)
+    assert not torch.allclose(
+        GradCAM(lite0)(images, targets), explainer(images, targets), atol=0.05
+    )
+
+
+def test_finercam_is_the_librarys_on_tokens(vit: Backbone, pixels: Tensor) -> None:
+    maps = normalise(resized(FinerCAM(vit)(pixels, TARGETS), 32))
+    assert torch.allclose(maps, librarys_finer(vit, pixels, TARGETS, 1.0), atol=1e-4)
+
+
+def test_finercams_score_by_hand(cnn: Backbone) -> None:
+    logits = torch.tensor([[1.0, 4.0, 3.0, -2.0, 4.5]], dtype=torch.float64)
+    p = logits[0].exp() / logits[0].exp().sum()
+    explainer = FinerCAM(cnn, alpha=0.5, comparisons=2)  # those of 1 are 4 and 2
+    expected = (p[4] * (4 - 0.5 * 4.5) + p[2] * (4 - 0.5 * 3)) / (p[4] + p[2])
+    found = explainer.score(logits, torch.tensor([1]))
+    assert float(found) == pytest.approx(float(expected), rel=1e-6)
+    plain = FinerCAM(cnn, alpha=0.0, comparisons=9).score(logits, torch.tensor([1]))
+    assert float(plain) == pytest.approx(4.0, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"alpha": -0.1}, "alpha is -0.1"), ({"comparisons": 0}, "comparisons is 0")],
+)
+def test_finercam_refuses(settings: dict[str, Any], message: str, cnn: Backbone) -> None:
+    with pytest.raises(ValueError, match=message):
+        FinerCAM(cnn, **settings)
 
 
 def test_gradcam_is_captums(cnn: Backbone, pixels: Tensor) -> None:

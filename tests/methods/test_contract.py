@@ -285,12 +285,13 @@ def test_an_odd_network_is_explained_or_refused_in_one_line(
 
 READS_LAYERS = {
     *("ttame", "tame", "lcam_img", "lcam_fm", "ttame_untrained", "gradcam", "gradcampp"),
-    *("xgradcam", "layercam", "hirescam", "eigencam", "scorecam", "ablationcam", "iia"),
+    *("xgradcam", "layercam", "hirescam", "finercam", "eigencam", "scorecam", "ablationcam", "iia"),
 }
 """With them whatever is derived from GradientCAM."""
 
 READS_CLS = {
     *("ttame", "ttame_untrained", "rollout", "generic_attention", "transformer_lrp", "iia"),
+    *("raw_attention", "legrad"),
 }
 REASONS = {
     "twice": "it runs 2 times a forward pass",

@@ -20,6 +20,8 @@ from methods import Backbone, Explainer, Passes
 from methods._base import normalise
 from methods._transformer import attention_gradients, attentions, blocks, recorded, rolled_out
 from methods.generic_attention import GenericAttention
+from methods.legrad import LeGrad, Pooling
+from methods.raw_attention import RawAttention
 from methods.rollout import Rollout
 from methods.transformer_lrp import (
     TransformerLRP,
@@ -30,7 +32,9 @@ from methods.transformer_lrp import (
 )
 
 TARGETS = torch.tensor([0, 3, 1])
-EXPLAINERS: list[type[Explainer]] = [Rollout, GenericAttention, TransformerLRP]
+EXPLAINERS: list[type[Explainer]] = [
+    Rollout, RawAttention, GenericAttention, TransformerLRP, LeGrad
+]  # fmt: skip
 SIDE = 32
 
 
@@ -298,7 +302,51 @@ def test_generic_attention_of_one_block(pixels: Tensor) -> None:
     assert torch.allclose(maps, normalise(row.reshape(3, 4, 4)), atol=1e-6)
 
 
-@pytest.mark.parametrize("cls", [GenericAttention, TransformerLRP])
+def test_raw_attention_is_the_last_blocks(
+    open_vit: tuple[Backbone, list[nn.Module]], pixels: Tensor
+) -> None:
+    backbone, modules = open_vit
+    with recorded(modules) as seen:
+        backbone(pixels)
+    row = seen[modules[-1]][1][:, :, 0, 1:].mean(dim=1)
+    maps = RawAttention(backbone)(pixels, TARGETS)
+    assert torch.allclose(maps, normalise(row.reshape(3, 4, 4)), atol=1e-5)
+    assert torch.equal(maps, RawAttention(backbone)(pixels, TARGETS + 1))
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_legrad_in_loops(
+    pooling: Pooling, open_vit: tuple[Backbone, list[nn.Module]], pixels: Tensor
+) -> None:
+    """Each block by itself, on the tokens that reach it, from the attention in timm's dropout."""
+    backbone, modules = open_vit
+    network: Any = backbone.network
+    with recorded(list(network.blocks)) as seen:
+        backbone(pixels)
+    for image in range(3):
+        relevance = np.zeros(17)
+        for block, dropout in zip(network.blocks, modules, strict=True):
+            kept: list[Tensor] = []
+
+            def keep(_m: nn.Module, _i: Any, output: Tensor, kept: list[Tensor] = kept) -> None:
+                kept.append(output.requires_grad_())
+
+            handle = dropout.register_forward_hook(keep)
+            tokens = block(seen[block][0][image, None])[0]
+            handle.remove()
+            read = tokens[0] if pooling == "cls" else sum(tokens) / 17
+            score = network.head(network.norm(read))[TARGETS[image]]
+            (gradient,) = torch.autograd.grad(score, kept)
+            for head in range(2):
+                for query in range(17):
+                    for key in range(17):
+                        relevance[key] += max(float(gradient[0, head, query, key]), 0)
+        expected = normalise(torch.from_numpy(relevance[1:].reshape(1, 4, 4)).float())
+        maps = LeGrad(backbone, pooling=pooling)(pixels[image, None], TARGETS[image, None])
+        assert torch.allclose(maps, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("cls", [GenericAttention, TransformerLRP, LeGrad])
 def test_maps_depend_on_the_class(cls: type[Explainer], small: Backbone, pixels: Tensor) -> None:
     explainer = cls(small)
     difference = explainer(pixels, TARGETS) - explainer(pixels, TARGETS + 1)
