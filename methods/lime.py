@@ -11,13 +11,14 @@ from torch import Tensor
 from methods._base import Backbone, Explainer, image_seeds, refuse_unless_one_of, seeded
 from methods._captum import region_maps, superpixels
 from methods._fill import SegmentFill, without_superpixels
+from methods.rise import Scores
 
 KERNEL_WIDTH = 0.25
 """Of the exponential kernel on the cosine distance, as in the authors' package."""
 
 
 class Lime(Explainer):
-    """Coefficients of superpixels in a local ridge regression of the logit.
+    """Coefficients of superpixels in a local ridge regression of the class's probability.
 
     Kernel, distance and regression (ridge, alpha 1) are those of the authors' package.
 
@@ -26,6 +27,7 @@ class Lime(Explainer):
         samples: random choices of superpixels, each one image.
         segments: about so many superpixels (SLIC).
         seed: of the choices, together with the image.
+        scores: what is explained: `probabilities`, as its authors do, or `logits`.
         fill: the colour of a superpixel that is left out: `segment` for its own mean, as in the
             authors' package, or one of methods._fill.Fill.
         batch_size: images through the network at a time.
@@ -50,6 +52,7 @@ class Lime(Explainer):
         samples: int = 500,
         segments: int = 49,
         seed: int = 0,
+        scores: Scores = "probabilities",
         fill: SegmentFill = "segment",
         batch_size: int = 32,
     ) -> None:
@@ -61,12 +64,14 @@ class Lime(Explainer):
             )
         self._samples = samples
         self._segments = segments
+        refuse_unless_one_of("scores", scores, Scores)
         refuse_unless_one_of("fill", fill, SegmentFill)
         self._fill = fill
         self._seed = seed
         self._batch_size = batch_size
         ridge = SkLearnRidge(alpha=1.0)
-        self._attribute = CaptumLime(backbone, ridge, similarity_func=similarity).attribute
+        asked = backbone.probabilities if scores == "probabilities" else backbone
+        self._attribute = CaptumLime(asked, ridge, similarity_func=similarity).attribute
 
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps at the resolution of the image."""

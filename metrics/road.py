@@ -1,6 +1,6 @@
 """ROAD: remove pixels by noisy linear imputation, see whether the prediction stays.
 
-The same predictions give comprehensiveness and sufficiency, for no further forward pass.
+The same predictions give comprehensiveness, sufficiency and SRG, for no further forward pass.
 """
 
 from collections.abc import Sequence
@@ -26,9 +26,10 @@ class ROAD(Perturbation):
 
     The noise is drawn from the seed of the image, the order and the level, and added to the
     removed pixels. ROAD keeps whether the explained class is still the predicted one;
-    comprehensiveness (MoRF) and sufficiency (LeRF) keep how much of its probability went. Tables
-    also have the mean over the levels, and the area: the trapezoidal integral over the levels
-    divided by their range.
+    comprehensiveness (MoRF) and sufficiency (LeRF) keep how much of its probability went. SRG,
+    the symmetric relevance gain, is the distance between the two curves of that probability (LeRF -
+    MoRF). Tables also have the mean over the levels, and the area: the trapezoidal integral over
+    the levels divided by their range.
 
     Args:
         removed: levels, per cent of the pixels removed.
@@ -86,6 +87,15 @@ class ROAD(Perturbation):
             higher_is_better=False,
             paper="DeYoung et al. 2020 (ERASER), arXiv 1911.03429; removal as in ROAD",
         ),
+        Measure(
+            name="srg",
+            label="SRG",
+            unit="percentage points of probability",
+            bounds=(-100, 100),
+            levels="% of pixels removed",
+            higher_is_better=True,
+            paper="Blücher et al. 2024, TMLR, arXiv 2401.06654; removal as in ROAD",
+        ),
     )
     in_reference = True
 
@@ -135,12 +145,13 @@ class ROAD(Perturbation):
             Values(measure.name, level, values[:, v])
             for measure, names, values in zip(
                 self.measures,
-                (self._removed, self._removed, self._removed, kept),
+                (self._removed, self._removed, self._removed, kept, self._removed),
                 (
                     unchanged[:, :levels],
                     unchanged[:, levels:],
                     lost[:, :levels],
                     lost[:, levels:],
+                    lost[:, :levels] - lost[:, levels:],
                 ),
                 strict=True,
             )

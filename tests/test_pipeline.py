@@ -503,9 +503,9 @@ def test_nan_maps_stop_evaluation(copied: Path) -> None:
 
 def check_results(folder: Path) -> None:
     scores = pd.read_csv(folder / "scores" / "efficientnet_lite0" / "gradcam.csv")
-    assert len(scores) == 4 * (3 * 3 + 4 * 3 + 2 + 4 + 2 + 3)
+    assert len(scores) == 4 * (3 * 3 + 5 * 3 + 2 + 4 + 2 + 3)
     comparison = pd.read_csv(folder / "tables" / "comparison.csv")
-    assert len(comparison) == 6 * (32 + 2 * 4 + 2)
+    assert len(comparison) == 6 * (35 + 2 * 5 + 2)
     found = comparison.groupby("backbone")["explainer"].unique()
     assert {backbone: set(own) for backbone, own in found.items()} == {
         backbone: set(own) for backbone, own in CELLS.items()

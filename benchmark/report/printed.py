@@ -26,7 +26,7 @@ PROTOCOL = [*CONFIDENCE, "road_morf_mean", "road_lerf_mean"]
 RANKED = [*PROTOCOL, "average_gain", "deletion_black", "insertion_blur", "energy_pointing_game"]
 """The measures by which the printed table ranks the explainers."""
 
-MORE = ["average_gain", "comprehensiveness_mean", "sufficiency_mean"]
+MORE = ["average_gain", "comprehensiveness_mean", "sufficiency_mean", "srg_area"]
 """Further measures of faithfulness, beside deletion and insertion."""
 
 ORDERS = {"road_morf": "MoRF ↓", "road_lerf": "LeRF ↑"}

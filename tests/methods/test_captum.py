@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -176,10 +177,25 @@ def test_kernel_shap_and_lime_of_a_linear_network(linear: Backbone, images: Tens
     target = torch.tensor([0])
     shap = KernelShap(linear, samples=200, segments=4, fill="black")(images[:1], target)
     assert torch.allclose(shap, normalise(exact[labels][None]), atol=1e-3)
-    lime = Lime(linear, samples=400, segments=4, fill="black")(images[:1], target)
+    lime = Lime(linear, samples=400, segments=4, scores="logits", fill="black")(images[:1], target)
     assert torch.allclose(lime, normalise(exact[labels][None]), atol=0.1)
     order = torch.stack([lime[0][labels == i].mean() for i in range(len(exact))]).argsort()
     assert torch.equal(order, exact.argsort())
+
+
+def test_lime_explains_the_probability(images: Tensor) -> None:
+    """Of two classes with the logits y and 0 that is the sigmoid of y."""
+
+    def logit(x: Tensor) -> Tensor:
+        return 3 * (x * WEIGHTS).sum(dim=(1, 2, 3))
+
+    settings: dict[str, Any] = {"samples": 60, "segments": 6, "fill": "black"}
+    target = torch.tensor([0])
+    maps = Lime(network(logit), **settings)(images[:1], target)
+    of_sigmoid = Lime(network(lambda x: logit(x).sigmoid()), scores="logits", **settings)
+    assert torch.allclose(maps, of_sigmoid(images[:1], target), atol=1e-5)
+    plain = Lime(network(logit), scores="logits", **settings)(images[:1], target)
+    assert not torch.allclose(maps, plain, atol=1e-3)
 
 
 def test_blanks_of_superpixels(cnn: Backbone) -> None:

@@ -159,6 +159,9 @@ def test_judges_by_order_and_level() -> None:
         ("comprehensiveness", 50),
         ("sufficiency", 90),
         ("sufficiency", 50),
+        ("srg", 10),
+        ("srg", 50),
     ]
     found = [float(v.per_image) for v in values]
-    assert found == pytest.approx([100, 0, 100, 100, -20, 50, -10, 20], abs=1e-4)
+    expected = [100, 0, 100, 100, -20, 50, -10, 20, 90 - 100, 60 - 30]
+    assert found == pytest.approx(expected, abs=1e-4)

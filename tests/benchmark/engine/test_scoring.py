@@ -78,7 +78,7 @@ SEEDS = list(range(70, 79))
 
 def test_one_row_an_image_and_value(cnn: Backbone, make_split: MakeSplit, maps: np.ndarray) -> None:
     scores = score(cnn, with_objects(make_split("evaluation", 9)), maps, SEEDS)
-    assert len(scores) == 9 * (3 * 2 + 4 * 2 + 2 + 4 + 2)
+    assert len(scores) == 9 * (3 * 2 + 5 * 2 + 2 + 4 + 2)
     assert not scores.duplicated(["image", "metric", "level"]).any()
     assert set(scores["weights"]) == {cnn.digest[:12]}
 
