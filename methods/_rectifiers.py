@@ -1,4 +1,4 @@
-"""What guided backpropagation and deconvolution share: another gradient at every ReLU.
+"""What guided backpropagation, deconvolution and DeepLIFT share: another gradient at every ReLU.
 
 Captum's versions see modules of the class nn.ReLU, each once. Here every call counts: of a module,
 of one that is called several times, of a function, of ReLU6.
@@ -15,12 +15,16 @@ from torch.overrides import TorchFunctionMode
 
 from methods._base import Backbone, Explainer, normalise, refuse_unless_one_of
 
-Rectifier = Callable[..., Tensor]
+Rule = Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
+"""From a ReLU and its inputs to its values, with another gradient; the inputs are left alone."""
+
+Pooling = Callable[..., Tensor]
+"""From the inputs of a max pooling and its other arguments to its values, with another gradient."""
 
 Sign = Literal["magnitude", "positive"]
 """How a signed gradient becomes a map: its magnitude, or its positive part."""
 
-RECTIFIERS: set[Rectifier] = {
+RECTIFIERS: set[Callable[..., Tensor]] = {
     *(F.relu, F.relu_, F.relu6, F.hardtanh, F.hardtanh_),
     *(torch.relu, torch.relu_, Tensor.relu, Tensor.relu_),
 }
@@ -33,6 +37,13 @@ OTHERS: set[Callable[..., Any]] = {
     *(torch.tanh, torch.tanh_, Tensor.tanh, Tensor.tanh_),
 }
 """Activations for which these methods say nothing."""
+
+
+POOLINGS: set[Callable[..., Any]] = {
+    *(F.max_pool1d, F.max_pool3d, torch.max_pool1d, torch.max_pool2d, torch.max_pool3d),
+    *(F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d),
+}
+"""Other ways to pool by the maximum."""
 
 
 class RectifiedGradient(Explainer):
@@ -56,44 +67,55 @@ class RectifiedGradient(Explainer):
         super().__init__(backbone)
         refuse_unless_one_of("sign", sign, Sign)
         self._sign = sign
-        with _Replaced(backbone.name, self.rectify):
+        with Replaced(backbone, self.rectify):
             backbone.outputs_of_black([])
 
     @staticmethod
     @abstractmethod
     def rectify(relu: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
-        """The values of `relu(inputs)`, with the method's gradient; `inputs` are left alone."""
+        """See Rule."""
 
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps at the resolution of the image."""
         pixels = images.detach().clone().requires_grad_()
-        with torch.enable_grad(), _Replaced(self.backbone.name, self.rectify):
+        with torch.enable_grad(), Replaced(self.backbone, self.rectify):
             logits = self.backbone(pixels)
         (gradients,) = torch.autograd.grad(logits.gather(1, targets[:, None]).sum(), pixels)
         found = gradients.abs() if self._sign == "magnitude" else gradients.clamp(min=0)
         return normalise(found.amax(dim=1).float())
 
 
-class _Replaced(TorchFunctionMode):
-    """Within the block every ReLU is computed by `rectify`, and other activations are refused."""
+class Replaced(TorchFunctionMode):
+    """Within the block a backbone's ReLUs follow a rule, and other activations are refused.
 
-    def __init__(
-        self, name: str, rectify: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
-    ) -> None:
+    Args:
+        backbone: whose name is in messages.
+        rectify: the rule of every ReLU.
+        pool: that of max pooling; without, it is left as it is.
+
+    Raises:
+        ValueError: another activation is called, or with `pool` a max pooling that is not 2-D.
+    """
+
+    def __init__(self, backbone: Backbone, rectify: Rule, pool: Pooling | None = None) -> None:
         super().__init__()
-        self._name, self._rectify = name, rectify
+        self._name, self._rectify, self._pool = backbone.name, rectify, pool
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        """What is called instead of a function of torch."""
         kwargs = kwargs or {}
         bounded = func in (F.hardtanh, F.hardtanh_)
         from_zero = not bounded or (args[1:2] or (kwargs.get("min_val", -1.0),))[0] == 0
-        if func in OTHERS or not from_zero:
+        unknown = self._pool is not None and func in POOLINGS
+        if func in OTHERS or not from_zero or unknown:
             raise ValueError(
-                f"backbone {self._name!r} has the activation {func.__name__}: expected ReLU and "
-                "ReLU6 alone, for which this method is defined"
+                f"backbone {self._name!r} calls {func.__name__}: expected ReLU and ReLU6 alone as "
+                "activations, and max_pool2d as max pooling, for which this method is defined"
             )
+        if func is F.max_pool2d and self._pool is not None:
+            return self._pool(*args, **kwargs)
         if func not in RECTIFIERS:
             return func(*args, **kwargs)
         rest = {name: value for name, value in kwargs.items() if name != "inplace"}

@@ -145,5 +145,5 @@ def test_values_and_gradients_elsewhere_are_as_before(
 )
 @pytest.mark.parametrize("cls", EXPLAINERS)
 def test_another_activation_is_refused(cls: type[RectifiedGradient], activation: Any) -> None:
-    with pytest.raises(ValueError, match=r"has the activation \w+: expected ReLU"):
+    with pytest.raises(ValueError, match=r"calls \w+: expected ReLU and ReLU6"):
         cls(backbone(Calls(nn.ReLU(), activation, nn.ReLU())))
