@@ -175,6 +175,7 @@ def score(
     import pandas as pd
 
     from benchmark.engine import explaining, scoring
+    from methods import choose_targets
 
     params = project.params
     settings = cell.settings | {"seed": seed}
@@ -183,7 +184,7 @@ def score(
     images = images.part(slice(max(counts.values())))
     split = images.split
     explainer = explaining.assemble(name, network, settings, state.files[0])
-    targets, _ = explaining.choose(network, split, params.explain.batch_size, params.target)
+    targets = choose_targets(images.before, params.target, split.labels)
     pieces = explaining.explain(explainer, split, targets, work, **project.explain_settings(cell))
     maps = explaining.joined_maps(pieces)
     suites = {n: (params.evaluate.settings[n], count) for n, count in counts.items()}

@@ -22,7 +22,7 @@ class DeepLIFT(Explainer):
 
     Args:
         backbone: a CNN whose only activations are ReLU and ReLU6.
-        fill: the colour of the plain image.
+        baseline: the colour of the plain image.
         sign: of the channels' sum the `magnitude`, or the `positive` part.
 
     Raises:
@@ -43,12 +43,12 @@ class DeepLIFT(Explainer):
     families = frozenset({"cnn"})
 
     def __init__(
-        self, backbone: Backbone, *, fill: Fill = "black", sign: Sign = "magnitude"
+        self, backbone: Backbone, *, baseline: Fill = "black", sign: Sign = "magnitude"
     ) -> None:
         super().__init__(backbone)
         refuse_unless_one_of("sign", sign, Sign)
         self._sign = sign
-        self._colour = colour_of(backbone, fill)
+        self._colour = colour_of(backbone, baseline)
         with Replaced(backbone, lambda relu, inputs: relu(inputs), F.max_pool2d):
             backbone.outputs_of_black([])
 

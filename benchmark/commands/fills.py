@@ -128,6 +128,7 @@ def score_anew(
 ) -> pd.DataFrame:
     """Explain and score the maps, as the stages do; for the arguments see `score`."""
     from benchmark.engine import explaining, scoring
+    from methods import choose_targets
 
     params, split = project.params, images.split
     n = len(split)
@@ -136,7 +137,7 @@ def score_anew(
     works.append(work)
     settings = cell.settings_in(params.mode)
     explainer = explaining.assemble(cell.load or cell.explainer, network, settings)
-    targets, _ = explaining.choose(network, split, params.explain.batch_size, params.target)
+    targets = choose_targets(images.before, params.target, split.labels)
     pieces = explaining.explain(explainer, split, targets, work, **project.explain_settings(cell))
     maps = explaining.joined_maps(pieces)
     suite = {METRIC: (params.evaluate.metrics[METRIC].settings, n)}

@@ -37,7 +37,7 @@ def test_it_is_captums_on_plain_networks(pooling: nn.Module, fill: Any, pixels: 
     backbone = plain(pooling=pooling)
     base = torch.zeros_like(pixels) if fill == "black" else torch.ones_like(pixels)
     theirs = CaptumDeepLift(backbone.eval()).attribute(pixels, base, target=TARGETS).detach()
-    explainer = DeepLIFT(backbone, fill=fill)
+    explainer = DeepLIFT(backbone, baseline=fill)
     ours = explainer.attribute(pixels, TARGETS)
     assert torch.allclose(ours, theirs, atol=1e-5 * float(theirs.abs().max()))
     assert torch.allclose(explainer(pixels, TARGETS), normalise(theirs.sum(dim=1).abs()), atol=1e-4)
