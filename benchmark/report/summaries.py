@@ -62,6 +62,9 @@ AGREE = 0.999
 """The share of scores of the same maps that agree at least: where two pixels are as relevant,
 rounding may decide which of them is removed first."""
 
+DERIVED = {"srg"}
+"""Measures that others of the same images determine: what differs there would count twice."""
+
 ENDS = (0, 1, 100)
 """The ends of the ranges of scores."""
 
@@ -120,7 +123,8 @@ def alike(scores: list[pd.DataFrame]) -> pd.DataFrame:
     firsts: dict[tuple[str, str], pd.Series] = {}
     for cell in scores:
         backbone, explainer = cell["backbone"].iloc[0], cell["explainer"].iloc[0]
-        own = cell.set_index(["image", "metric", "level"])["value"]
+        counted = cell[~cell["metric"].isin(DERIVED)]
+        own = counted.set_index(["image", "metric", "level"])["value"]
         same = [n for (where, n), o in firsts.items() if where == backbone and agree(own, o)]
         if same:
             rows.append((backbone, explainer, same[0]))

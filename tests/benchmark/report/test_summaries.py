@@ -259,6 +259,22 @@ def test_explainers_that_agree_to_rounding_share_a_row(known: Known) -> None:
     assert summaries.alike([scores("a", values), elsewhere]).empty
 
 
+def test_what_follows_from_other_scores_does_not_count_twice() -> None:
+    """One score of a thousand may differ; SRG, which is made of two others, differs with it."""
+    values = np.linspace(10, 50, 126)  # eight scores each
+    one, other = scores("a", values), scores("b", values)
+    last = other.index[-1]
+    other.loc[last, "value"] += 1
+    assert len(summaries.alike([one, other])) == 1
+    extra = [own.iloc[-8:].assign(metric="srg") for own in (one, other)]
+    extra[1]["value"] += 1
+    whole = [pd.concat(pair) for pair in zip((one, other), extra, strict=True)]
+    assert len(summaries.alike(whole)) == 1
+    two = other.copy()
+    two.loc[other.index[0], "value"] += 1
+    assert summaries.alike([one, two]).empty
+
+
 def test_scores_at_the_ends_of_their_range_do_not_say_that_maps_are_the_same() -> None:
     """A network that is sure of nothing has no drop under any map."""
     values = np.zeros(6)
