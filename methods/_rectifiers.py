@@ -35,15 +35,17 @@ OTHERS: set[Callable[..., Any]] = {
     *(F.rrelu, F.hardswish, F.hardsigmoid, F.softplus, F.sigmoid, F.tanh, F.glu, F.logsigmoid),
     *(torch.sigmoid, torch.sigmoid_, Tensor.sigmoid, Tensor.sigmoid_),
     *(torch.tanh, torch.tanh_, Tensor.tanh, Tensor.tanh_),
+    *(F.softmax, torch.softmax, Tensor.softmax, F.scaled_dot_product_attention),
 }
 """Activations for which these methods say nothing."""
 
 
-POOLINGS: set[Callable[..., Any]] = {
+WITHOUT_RULE: set[Callable[..., Any]] = {
     *(F.max_pool1d, F.max_pool3d, torch.max_pool1d, torch.max_pool2d, torch.max_pool3d),
     *(F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d),
+    *(F.layer_norm, F.group_norm, F.instance_norm, F.local_response_norm),
 }
-"""Other ways to pool by the maximum."""
+"""Other ways to pool by the maximum, and what normalises by the image itself: not linear."""
 
 
 class RectifiedGradient(Explainer):
@@ -94,7 +96,7 @@ class Replaced(TorchFunctionMode):
         pool: that of max pooling; without, it is left as it is.
 
     Raises:
-        ValueError: another activation is called, or with `pool` a max pooling that is not 2-D.
+        ValueError: another activation is called, or with `pool` what has no rule besides.
     """
 
     def __init__(self, backbone: Backbone, rectify: Rule, pool: Pooling | None = None) -> None:
@@ -108,11 +110,11 @@ class Replaced(TorchFunctionMode):
         kwargs = kwargs or {}
         bounded = func in (F.hardtanh, F.hardtanh_)
         from_zero = not bounded or (args[1:2] or (kwargs.get("min_val", -1.0),))[0] == 0
-        unknown = self._pool is not None and func in POOLINGS
+        unknown = self._pool is not None and func in WITHOUT_RULE
         if func in OTHERS or not from_zero or unknown:
             raise ValueError(
                 f"backbone {self._name!r} calls {func.__name__}: expected ReLU and ReLU6 alone as "
-                "activations, and max_pool2d as max pooling, for which this method is defined"
+                "activations, batch norm and max_pool2d, for which this method is defined"
             )
         if func is F.max_pool2d and self._pool is not None:
             return self._pool(*args, **kwargs)

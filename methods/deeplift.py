@@ -26,7 +26,8 @@ class DeepLIFT(Explainer):
         sign: of the channels' sum the `magnitude`, or the `positive` part.
 
     Raises:
-        ValueError: the backbone has another activation, or another max pooling than in 2-D.
+        ValueError: the backbone has another activation, another max pooling than in 2-D, or
+            another normalisation than batch norm.
 
     Example:
         >>> import torch

@@ -107,9 +107,17 @@ def test_a_relu6_by_hand() -> None:
     assert float(found[0, 1:].abs().max()) == 0
 
 
-@pytest.mark.parametrize("module", [nn.SiLU(), nn.AdaptiveMaxPool2d(8)], ids=["silu", "pooling"])
-def test_what_has_no_rule_is_refused(module: nn.Module) -> None:
-    with pytest.raises(ValueError, match=r"'plain' calls (silu|adaptive_max_pool2d): exp"):
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (nn.SiLU(), "silu"),
+        (nn.AdaptiveMaxPool2d(8), "adaptive_max_pool2d"),
+        (nn.Softmax(dim=1), "softmax"),
+        (nn.GroupNorm(2, 6), "group_norm"),
+    ],
+)
+def test_what_has_no_rule_is_refused(module: nn.Module, name: str) -> None:
+    with pytest.raises(ValueError, match=f"'plain' calls {name}: expected ReLU and ReLU6"):
         DeepLIFT(plain(pooling=module))
 
 
