@@ -109,7 +109,7 @@ def metric_page(name: str, cls: type[Metric]) -> str:
     if (PLOTS / f"efficientnet_lite0_{name}.png").is_file():
         plot = f"../../../results/plots/efficientnet_lite0_{name}.png"
         picture = f"![{name}, of every explainer on the sample's CNN]({plot})\n\n"
-        picture += "Every explainer on the sample's CNN; [what is shown](../../results.md).\n\n"
+        picture += f"{(PLOTS / f'efficientnet_lite0_{name}.md').read_text()}\n"
     return f"# {name}\n\n{as_table(facts)}{settings}\n{head}{rows}\n{picture}{documented(cls)}"
 
 

@@ -1,4 +1,4 @@
-"""What the CAM family shares: features of a layer, and the gradient of the class's logit there.
+"""What the CAM family shares: features of a layer, and the gradient of the class's score there.
 
 pytorch-grad-cam is the reference in the tests. It goes back through the whole network; here the
 gradient ends at the layer, which gives the same maps in less than half the time.

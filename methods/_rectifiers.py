@@ -4,6 +4,7 @@ Captum's versions see modules of the class nn.ReLU, each once. Here every call c
 of one that is called several times, of a function, of ReLU6.
 """
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, Literal
@@ -36,8 +37,14 @@ OTHERS: set[Callable[..., Any]] = {
     *(torch.sigmoid, torch.sigmoid_, Tensor.sigmoid, Tensor.sigmoid_),
     *(torch.tanh, torch.tanh_, Tensor.tanh, Tensor.tanh_),
     *(F.softmax, torch.softmax, Tensor.softmax, F.scaled_dot_product_attention),
+    *(torch.celu, torch.celu_, torch.selu, torch.selu_, torch.rrelu, torch.rrelu_, torch.prelu),
+    *(F.threshold, torch.threshold_, torch.threshold, F.softsign, F.tanhshrink, F.hardshrink),
+    *(torch.clamp, torch.clamp_, Tensor.clamp, Tensor.clamp_, Tensor.clamp_min, Tensor.clamp_max),
+    *(torch.clip, Tensor.clip, torch.pow, Tensor.pow, torch.square, Tensor.square, Tensor.__pow__),
+    *(torch.where, Tensor.where, torch.maximum, torch.minimum, torch.exp, Tensor.exp),
 }
-"""Activations for which these methods say nothing."""
+"""Functions that are not linear, for which these methods say nothing. A product of two features is
+not seen, nor what is compiled or computed by a function of one's own."""
 
 
 WITHOUT_RULE: set[Callable[..., Any]] = {
@@ -58,7 +65,7 @@ class RectifiedGradient(Explainer):
         sign: `magnitude`, or the `positive` part.
 
     Raises:
-        ValueError: the backbone has another activation.
+        ValueError: the backbone calls another activation, or no ReLU.
     """
 
     cost = "1 forward, 1 backward"
@@ -69,8 +76,7 @@ class RectifiedGradient(Explainer):
         super().__init__(backbone)
         refuse_unless_one_of("sign", sign, Sign)
         self._sign = sign
-        with Replaced(backbone, self.rectify):
-            backbone.outputs_of_black([])
+        refuse_unless_defined(backbone, self.rectify)
 
     @staticmethod
     @abstractmethod
@@ -102,6 +108,8 @@ class Replaced(TorchFunctionMode):
     def __init__(self, backbone: Backbone, rectify: Rule, pool: Pooling | None = None) -> None:
         super().__init__()
         self._name, self._rectify, self._pool = backbone.name, rectify, pool
+        self.calls = 0
+        """Of ReLUs so far."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -112,18 +120,37 @@ class Replaced(TorchFunctionMode):
         from_zero = not bounded or (args[1:2] or (kwargs.get("min_val", -1.0),))[0] == 0
         unknown = self._pool is not None and func in WITHOUT_RULE
         if func in OTHERS or not from_zero or unknown:
+            beside = ", batch norm and max_pool2d" if self._pool is not None else ""
             raise ValueError(
                 f"backbone {self._name!r} calls {func.__name__}: expected ReLU and ReLU6 alone as "
-                "activations, batch norm and max_pool2d, for which this method is defined"
+                f"activations{beside}; put this explainer into the backbone's `skip`"
             )
         if func is F.max_pool2d and self._pool is not None:
             return self._pool(*args, **kwargs)
         if func not in RECTIFIERS:
             return func(*args, **kwargs)
-        rest = {name: value for name, value in kwargs.items() if name != "inplace"}
-        inputs, *bounds = args[:3] if bounded else args[:1]
+        self.calls += 1
+        given = inspect.signature(F.hardtanh if bounded else F.relu).bind(*args, **kwargs).arguments
+        inputs, in_place = given.pop("input"), given.pop("inplace", func.__name__.endswith("_"))
         own = F.hardtanh if bounded else F.relu6 if func is F.relu6 else F.relu
-        return self._rectify(lambda x: own(x, *bounds, **rest), inputs)
+        if not in_place:
+            return self._rectify(lambda x: own(x, **given), inputs)
+        return inputs.copy_(self._rectify(lambda x: own(x, **given), inputs.clone()))
+
+
+def refuse_unless_defined(backbone: Backbone, rectify: Rule, pool: Pooling | None = None) -> None:
+    """Refuse a backbone that calls what has no rule, or no ReLU that could be seen.
+
+    Raises:
+        ValueError: names the backbone, and what it calls.
+    """
+    with Replaced(backbone, rectify, pool) as replaced:
+        backbone.outputs_of_black([])
+    if not replaced.calls:
+        raise ValueError(
+            f"backbone {backbone.name!r} calls no ReLU that can be seen: expected some, in a "
+            "network that is not compiled; put this explainer into the backbone's `skip`"
+        )
 
 
 class Positive(torch.autograd.Function):

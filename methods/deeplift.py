@@ -9,7 +9,7 @@ from torch import Tensor
 
 from methods._base import Backbone, Explainer, normalise, refuse_unless_one_of
 from methods._fill import Fill, colour_of
-from methods._rectifiers import Replaced, Sign
+from methods._rectifiers import Replaced, Sign, refuse_unless_defined
 
 
 class DeepLIFT(Explainer):
@@ -50,8 +50,7 @@ class DeepLIFT(Explainer):
         refuse_unless_one_of("sign", sign, Sign)
         self._sign = sign
         self._colour = colour_of(backbone, baseline)
-        with Replaced(backbone, lambda relu, inputs: relu(inputs), F.max_pool2d):
-            backbone.outputs_of_black([])
+        refuse_unless_defined(backbone, lambda relu, inputs: relu(inputs), F.max_pool2d)
 
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps at the resolution of the image."""

@@ -6,9 +6,6 @@ from methods._base import Backbone
 from methods._cam import target_logits
 from methods.gradcam import GradCAM
 
-EPSILON = 1e-9
-"""Added to the sum of the probabilities, as in pytorch-grad-cam."""
-
 
 class FinerCAM(GradCAM):
     """Finer-CAM: Grad-CAM of sum_k p_k (y_c - alpha y_k) / sum_k p_k instead of the logit y_c.
@@ -19,12 +16,13 @@ class FinerCAM(GradCAM):
     Args:
         backbone: the classifier.
         layer: see GradientCAM.
-        alpha: how much of the similar classes is taken away; at 0 it is Grad-CAM.
+        alpha: how much of the similar classes is taken away, 1 as in pytorch-grad-cam; at 0 it
+            is Grad-CAM.
         comparisons: how many similar classes, three as in the authors' code; of a network with
             fewer classes all others.
 
     Raises:
-        ValueError: alpha is negative, or there are no comparisons.
+        ValueError: alpha is negative, there are no comparisons, or one class alone.
 
     Example:
         >>> import torch
@@ -46,10 +44,14 @@ class FinerCAM(GradCAM):
         comparisons: int = 3,
     ) -> None:
         super().__init__(backbone, layer=layer)
-        if alpha < 0:
+        if not alpha >= 0:
             raise ValueError(f"alpha is {alpha}: expected 0 or more")
         if comparisons < 1:
             raise ValueError(f"comparisons is {comparisons}: expected 1 or more")
+        if backbone.classes < 2:
+            raise ValueError(
+                f"backbone {backbone.name!r} has one class: expected two, of which one is compared"
+            )
         self._alpha, self._comparisons = alpha, comparisons
 
     def score(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -58,6 +60,6 @@ class FinerCAM(GradCAM):
         distances = (logits - own).abs().scatter(1, targets[:, None], -1.0)
         nearest = distances.topk(min(self._comparisons + 1, logits.shape[1]), largest=False)
         others = nearest.indices[:, 1:]  # after the class itself
-        weights = logits.softmax(dim=1).gather(1, others)
-        differences = own - self._alpha * logits.gather(1, others)
-        return (weights * differences).sum(dim=1) / (weights.sum(dim=1) + EPSILON)
+        compared = logits.gather(1, others)
+        weights = compared.softmax(dim=1)  # their probabilities, divided by the sum of these
+        return (weights * (own - self._alpha * compared)).sum(dim=1)

@@ -17,7 +17,8 @@ class LeGrad(Explainer):
 
     A_l is the attention of block l; its values are not in the map. s_l is the logit that the
     network's final norm and head give for the output of that block, and its gradient stays within
-    the block. With `cls` only the query of the CLS token has one.
+    the block. With `cls` only the query of the CLS token has one. All blocks count, as in the
+    paper; the authors' code takes the last two unless told otherwise.
 
     Args:
         backbone: a vision transformer.

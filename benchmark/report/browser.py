@@ -52,8 +52,12 @@ SCORED = {
 
 
 TITLES = {
+    "complexity": "On how few pixels a map stands",
     "confidence": "Average Drop and Increase in Confidence",
+    "degeneracy": "Maps that say nothing",
+    "deletion_insertion": "Deletion and insertion",
     "heat_maps": "Heat maps",
+    "localisation": "Does the map lie on the object?",
     "quality_runtime": "Quality and cost",
     "randomisation": "Maps of shuffled weights",
     "road": "ROAD",

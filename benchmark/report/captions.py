@@ -25,11 +25,10 @@ class Captions:
     def points(self, backbone: str, table: pd.DataFrame, shown: list[str], known: Known) -> str:
         """Of the measures of a metric, a point an explainer."""
         better = {True: "higher is better", False: "lower is better"}
-        *first, last = (f"{known[n].label} ({better[known[n].higher_is_better]})" for n in shown)
-        labels = f"{', '.join(first)} and {last}" if first else last
+        labels = "; ".join(f"{known[n].label}, {better[known[n].higher_is_better]}" for n in shown)
         return (
-            f"{labels} of each explainer, {self._of(table, shown[0])}. Bars are "
-            f"{self._interval()}s over images. {self._closing(backbone)}"
+            f"Each explainer {self._of(table, shown[0])}. {labels}. Bars are {self._interval()}s "
+            f"over images. {self._closing(backbone)}"
         )
 
     def road(self, backbone: str, table: pd.DataFrame) -> str:

@@ -118,6 +118,10 @@ def test_finercams_score_by_hand(cnn: Backbone) -> None:
     expected = (p[4] * (4 - 0.5 * 4.5) + p[2] * (4 - 0.5 * 3)) / (p[4] + p[2])
     found = explainer.score(logits, torch.tensor([1]))
     assert float(found) == pytest.approx(float(expected), rel=1e-6)
+    sure = torch.tensor([[60.0, 0.0, -1.0, -2.0, 1.0]], dtype=torch.float64)
+    weights = torch.tensor([1.0, -1.0]).double().softmax(dim=0)  # of 4 and 2, far below class 0
+    expected = (weights * (0 - 0.5 * torch.tensor([1.0, -1.0]))).sum()
+    assert float(explainer.score(sure, torch.tensor([1]))) == pytest.approx(float(expected))
     plain = FinerCAM(cnn, alpha=0.0, comparisons=9).score(logits, torch.tensor([1]))
     assert float(plain) == pytest.approx(4.0, rel=1e-6)
 

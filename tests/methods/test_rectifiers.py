@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from captum.attr import Deconvolution as CaptumDeconvolution
 from captum.attr import GuidedBackprop as CaptumGuidedBackprop
+from timm.models.metaformer import StarReLU
 from torch import Tensor, nn
 
 from methods import Backbone
@@ -63,10 +64,26 @@ def test_they_are_captums_on_modules(
 
 
 REUSED = nn.ReLU()
+
+
+class InPlace(nn.Module):
+    """A ReLU that is called for its effect, not for its value."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        F.relu_(x)
+        return x
+
+
 WAYS: dict[str, tuple[Callable[[Tensor], Tensor], ...]] = {
     "reused": (REUSED, REUSED, REUSED),
     "functions": (F.relu, torch.relu, Tensor.relu),
     "in place": (nn.ReLU(inplace=True), torch.relu_, Tensor.relu_),
+    "effects": (InPlace(), InPlace(), InPlace()),
+    "arguments": (
+        lambda x: F.relu(x, True),
+        lambda x: F.relu(input=x),
+        lambda x: F.hardtanh(x, 0, 1e9),
+    ),
 }
 
 
@@ -141,9 +158,20 @@ def test_values_and_gradients_elsewhere_are_as_before(
 
 
 @pytest.mark.parametrize(
-    "activation", [nn.SiLU(), nn.GELU(), F.sigmoid, torch.tanh, nn.Hardtanh(), nn.LeakyReLU()]
+    "activation",
+    [
+        *(nn.SiLU(), nn.GELU(), F.sigmoid, torch.tanh, nn.Hardtanh(), nn.LeakyReLU()),
+        *(nn.Threshold(0.1, 0.0), nn.Softmax(dim=1), lambda x: x.clamp(0, 6), StarReLU()),
+    ],
 )
 @pytest.mark.parametrize("cls", EXPLAINERS)
 def test_another_activation_is_refused(cls: type[RectifiedGradient], activation: Any) -> None:
     with pytest.raises(ValueError, match=r"calls \w+: expected ReLU and ReLU6"):
         cls(backbone(Calls(nn.ReLU(), activation, nn.ReLU())))
+
+
+@pytest.mark.parametrize("cls", EXPLAINERS)
+def test_a_network_whose_relus_are_not_seen_is_refused(cls: type[RectifiedGradient]) -> None:
+    identity = nn.Identity()
+    with pytest.raises(ValueError, match="calls no ReLU that can be seen: expected some"):
+        cls(backbone(Calls(identity, identity, identity)))
