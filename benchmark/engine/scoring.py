@@ -21,7 +21,8 @@ from methods import Backbone, Choice, choose_targets
 from metrics import MODES, Maps, Metric, Values
 
 PERTURBED = 64
-"""Perturbed images held at a time, unless a single image has more versions."""
+"""Perturbed images made at a time, unless a single image has more versions; a batch of the network
+may join several such. Also how many maps are checked at a time."""
 
 Row = tuple[str, str, float | None, float]
 """Image, measure, level and value."""

@@ -135,7 +135,7 @@ def test_a_relu6_by_hand() -> None:
 
 
 @pytest.mark.parametrize("cls", EXPLAINERS)
-def test_values_and_gradients_elsewhere_are_as_before(
+def test_the_logits_are_as_before(
     cls: type[RectifiedGradient], lite0: Backbone, photographs: tuple[Tensor, Tensor]
 ) -> None:
     images = photographs[0][:2]
