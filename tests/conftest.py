@@ -3,6 +3,7 @@
 Workers of pytest-xdist have one thread each; numba's functions are compiled before they start.
 """
 
+import copy
 import importlib.util
 import os
 import subprocess
@@ -13,6 +14,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # before torch and numba are imported
         os.environ[variable] = "1"
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -136,23 +138,34 @@ def tiny_vit() -> Backbone:
     )
 
 
-@pytest.fixture(params=[tiny_cnn, tiny_vit], ids=["cnn", "vit"])
+@cache
+def probed(build: Callable[[], Backbone]) -> Backbone:
+    """A tiny backbone whose layers were looked at, which takes longer than many a test."""
+    backbone = build()
+    for layer in backbone.taps:
+        backbone.use(layer)
+    return backbone
+
+
+TINY_BACKBONES = {"cnn": tiny_cnn, "vit": tiny_vit}
+
+
+@pytest.fixture(params=TINY_BACKBONES.values(), ids=TINY_BACKBONES)
 def tiny(request: pytest.FixtureRequest) -> Backbone:
     """A tiny backbone of each family."""
-    backbone: Backbone = request.param()
-    return backbone
+    return copy.deepcopy(probed(request.param))
 
 
 @pytest.fixture
 def cnn() -> Backbone:
     """The tiny CNN."""
-    return tiny_cnn()
+    return copy.deepcopy(probed(tiny_cnn))
 
 
 @pytest.fixture
 def vit() -> Backbone:
     """The tiny vision transformer."""
-    return tiny_vit()
+    return copy.deepcopy(probed(tiny_vit))
 
 
 @pytest.fixture

@@ -71,9 +71,7 @@ def test_adding_a_backbone_takes_parameters(
     raw["images"] |= {"train": 4, "validation": 2, "evaluation": 2}
     raw["explainers"] = {name: raw["explainers"][name] for name in ("ttame", "gradcam")}
     raw["evaluate"]["metrics"] = {"confidence": {"settings": {"kept": [50]}}}
-    for backbone in raw["backbones"].values():
-        backbone["skip"] = []
-    raw["backbones"] |= added["backbones"]
+    raw["backbones"], raw["ablation"] = added["backbones"], {}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     (tmp_path / "data").symlink_to(ROOT / "data")
     monkeypatch.chdir(tmp_path)

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from benchmark.core.store import Shelf
 from benchmark.data.splits import read_split
 from benchmark.engine import explaining, scoring
 from benchmark.engine.explaining import assemble
-from benchmark.report import figures
+from benchmark.report import drawing, figures
 from methods import TrainableExplainer, build_backbone
 
 ROOT = Path(__file__).parents[1]
@@ -110,6 +111,16 @@ def files_of(folder: Path) -> dict[Path, tuple[int, str]]:
     """Time of change and digest of every result."""
     found = (path for path in (folder / "results").rglob("*") if path.is_file())
     return {p.relative_to(folder): (p.stat().st_mtime_ns, digest(p)) for p in found}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_figures() -> Iterator[None]:
+    """Coarse figures whose fonts are not cut to the letters used: half of all drawing."""
+    style = drawing.style
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drawing, "DPI", 60)
+        patch.setattr(drawing, "style", lambda: style() | {"pdf.fonttype": 3})
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -247,6 +258,7 @@ def test_a_new_metric_scores_that_metric_alone(
     pd.testing.assert_frame_equal(again, again.sort_values(order, kind="stable"), check_exact=True)
 
 
+@pytest.mark.slow
 def test_more_images_compute_the_new_ones_and_fewer_none(
     copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

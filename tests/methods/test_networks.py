@@ -61,7 +61,10 @@ GRIDS = {
 CAM_SIDES = {"vgg16": 14, "resnet50": 7, "vit_b_16": 14}
 
 
-@pytest.fixture(scope="module", params=SPECS)
+@pytest.fixture(
+    scope="module",
+    params=["resnet50", *(pytest.param(n, marks=pytest.mark.slow) for n in ("vgg16", "vit_b_16"))],
+)
 def papers(request: pytest.FixtureRequest) -> Backbone:
     return build_backbone(request.param, **SPECS[request.param])
 

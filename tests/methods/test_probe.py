@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torchvision.models
-from conftest import TINY, tiny_cnn, tiny_vit
+from conftest import TINY, TINY_BACKBONES, tiny_cnn, tiny_vit
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -297,8 +297,9 @@ def test_networks_of_torchvision(model: str, layer: str, why: str, nearest: str 
 AUXILIARY: dict[str, dict[str, Any]] = {"googlenet": {"init_weights": False, "aux_logits": True}}
 
 
-def test_it_is_probed_once_and_leaves_no_trace(tiny: Backbone) -> None:
-    passed: list[int] = []
+@pytest.mark.parametrize("build", TINY_BACKBONES.values(), ids=TINY_BACKBONES)
+def test_it_is_probed_once_and_leaves_no_trace(build: Callable[[], Backbone]) -> None:
+    tiny, passed = build(), list[int]()
     tiny.network.register_forward_pre_hook(lambda _m, inputs: passed.append(len(inputs[0])))
     state = torch.random.get_rng_state()
     for layer in tiny.taps:

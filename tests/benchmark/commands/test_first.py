@@ -1,5 +1,6 @@
 """Cheap explainers come first, and the stages find what they made."""
 
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -9,21 +10,39 @@ from test_pipeline import CNN, small, write_params
 
 from benchmark import check
 from benchmark.commands import first
-from benchmark.core import results
+from benchmark.core import params, results
 from benchmark.core.cells import CHEAP, Project
+from benchmark.core.memory import read_memory
 from benchmark.core.store import Shelf
 
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+pytestmark = pytest.mark.xdist_group("first")
+"""One worker checks the clone, once."""
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh clone."""
-    (tmp_path / "data").symlink_to(ROOT / "data")
-    monkeypatch.chdir(tmp_path)
-    loaded = write_params(tmp_path, small())
-    check.main(loaded)
-    return Project(loaded)
+    folder = tmp_path_factory.mktemp("first") / "clone"
+    folder.mkdir()
+    (folder / "data").symlink_to(ROOT / "data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        read_memory.cache_clear()
+        check.main(write_params(folder, small()))
+    return folder
+
+
+@pytest.fixture
+def project(clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """Of a copy of it to work in."""
+    own = tmp_path / "own"
+    shutil.copytree(clone, own, symlinks=True)
+    monkeypatch.chdir(own)
+    read_memory.cache_clear()
+    return Project(params.load())
 
 
 def test_cheap_is_what_takes_few_passes_and_is_not_to_be_trained(project: Project) -> None:

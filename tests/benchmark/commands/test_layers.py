@@ -2,6 +2,7 @@
 
 import runpy
 import sys
+from functools import cache
 
 import pytest
 import torch
@@ -62,11 +63,26 @@ OTHERS = {
 
 EVERY = [*SUGGESTED, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
 
+DEARER = [
+    pytest.param(name, marks=pytest.mark.slow)
+    for name in ("vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "torchvision:swin_t")
+]
+"""Transformers, whose many token counts take a while to probe; the sample's is in every run."""
+
+pytestmark = pytest.mark.xdist_group("layers")
+"""One worker suggests the layers of a network, once."""
+
+
+@cache
+def suggested(name: str) -> params.Backbone:
+    """What `layers.suggest` says."""
+    return layers.suggest(name)
+
 
 @pytest.mark.parametrize("name", EVERY)
 def test_suggested_layers(name: str) -> None:
     taps, others = (SUGGESTED | OTHERS)[name]
-    spec = layers.suggest(name)
+    spec = suggested(name)
     assert list(spec.taps) == taps
     assert spec.cam_layer == taps[-1]
     defaults = {"prefix_tokens": None, "channels_last": False}
@@ -82,20 +98,14 @@ def test_suggested_layers(name: str) -> None:
     ],
 )
 def test_published_weights(name: str, weights: str) -> None:
-    assert layers.suggest(name).weights == weights
+    assert suggested(name).weights == weights
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("resnet18", "convnext_atto", "vit_tiny_patch16_224"),
-        *("deit_tiny_distilled_patch16_224", "torchvision:swin_t"),
-    ],
-)
+@pytest.mark.parametrize("name", ["resnet18", "convnext_atto", *DEARER])
 def test_a_network_is_added_by_parameters(name: str, settings: Params) -> None:
     """The lines as printed make a backbone; a small train step lowers the loss of its own batch."""
     recipe = settings.train.model_copy(update={"max_lr": 1e-5})
-    spec = layers.suggest(name)
+    spec = suggested(name)
     printed = yaml.safe_load(layers.lines(spec.model, spec))["backbones"][spec.model]
     printed["weights"] = "none"  # nothing can be fetched here, and random weights mix places
     printed["trusted"] = printed["taps"]
@@ -185,7 +195,7 @@ def test_from_the_command_line(
     monkeypatch.setattr(sys, "argv", ["benchmark", "layers", "resnet18"])
     runpy.run_module("benchmark", run_name="__main__", alter_sys=True)
     printed = yaml.safe_load(capsys.readouterr().out)["backbones"]["resnet18"]
-    assert params.Backbone.model_validate(printed) == layers.suggest("resnet18")
+    assert params.Backbone.model_validate(printed) == suggested("resnet18")
     monkeypatch.setattr(sys, "argv", ["benchmark", "layers", "resnet19"])
     refusal = "layers: backbone 'resnet19': timm has no model 'resnet19'"
     with pytest.raises(SystemExit, match=refusal) as stopped:

@@ -12,29 +12,48 @@ from benchmark import check, images
 from benchmark.commands import status
 from benchmark.core import params, results
 from benchmark.core.cells import Project
+from benchmark.core.memory import read_memory
 from benchmark.core.store import Result, Shelf
 
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+pytestmark = pytest.mark.xdist_group("status")
+"""One worker makes the folder, once."""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pipeline of which the images and some made-up maps and scores are there."""
-    (tmp_path / "data").symlink_to(ROOT / "data")
-    monkeypatch.chdir(tmp_path)
+    folder = tmp_path_factory.mktemp("status") / "made"
+    folder.mkdir()
+    (folder / "data").symlink_to(ROOT / "data")
     raw = small()
     raw["images"] |= {"train": 1, "validation": 1, "evaluation": 1}
     for recipe in ("train", "ablate"):
         raw[recipe]["batch_size"] = 1
-    loaded = write_params(tmp_path, raw)
-    check.main(loaded)
-    images.main(loaded)
-    project = Project(loaded)
-    for cell in project.cells(CNN):
-        record(results.MAPS, cell.name, [project.maps(cell)])
-        scores = [project.scores(cell, metric) for metric in project.scored_metrics()]
-        record(results.SCORES, cell.name, scores)
-    return tmp_path
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        read_memory.cache_clear()
+        loaded = write_params(folder, raw)
+        check.main(loaded)
+        images.main(loaded)
+        project = Project(loaded)
+        for cell in project.cells(CNN):
+            record(results.MAPS, cell.name, [project.maps(cell)])
+            scores = [project.scores(cell, metric) for metric in project.scored_metrics()]
+            record(results.SCORES, cell.name, scores)
+    return folder
+
+
+@pytest.fixture
+def folder(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it to work in."""
+    own = tmp_path / "own"
+    shutil.copytree(made, own, symlinks=True)
+    monkeypatch.chdir(own)
+    read_memory.cache_clear()
+    return own
 
 
 def record(folder: Path, text: str, made: list[Result]) -> None:

@@ -312,17 +312,10 @@ def test_another_version_of_a_library(
     assert {tuple(why) for found in due.values() for why in found.values()} == {("versions",)}
 
 
-def test_a_module_of_somebody_else(recorded: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "copy"
-    shutil.copytree(recorded, folder)
-    parameter("backbones", CNN, "skip", [])(folder)
-    assert run(folder, "record") == {}
-    append("mine.py", LINE)(folder)
-    assert run(folder) == explained({CNN: ("mine",)}, "code")
-
-
-def test_a_network_of_somebody_else(recorded: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "copy"
+@pytest.fixture(scope="module")
+def others(recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with an explainer and a network of somebody else."""
+    folder = tmp_path_factory.mktemp("others") / "copy"
     shutil.copytree(recorded, folder)
     (folder / "net.py").write_text(
         "import timm\n\n\ndef build():\n    return timm.create_model('tf_efficientnet_lite0')\n"
@@ -335,9 +328,25 @@ def test_a_network_of_somebody_else(recorded: Path, tmp_path: Path) -> None:
         "load": "net:build",
         "weights": "none",
         "trusted": [*entry["taps"], entry["cam_layer"]],
+        "skip": [],
     }
     (folder / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     assert run(folder, "record") == {}
+    return folder
+
+
+@pytest.mark.slow
+def test_a_module_of_somebody_else(others: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(others, folder)
+    append("mine.py", LINE)(folder)
+    assert run(folder) == explained({CNN: ("mine",)}, "code")
+
+
+@pytest.mark.slow
+def test_a_network_of_somebody_else(others: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(others, folder)
     append("net.py", LINE)(folder)
     due = run(folder)
     own = {

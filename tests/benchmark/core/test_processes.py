@@ -40,6 +40,7 @@ def work_in_two(folder: Path, out: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_two_processes_do_the_work_of_one(
     tmp_path: Path, make_split: MakeSplit, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from conftest import tiny_cnn
 
 from benchmark.engine.probing import Asked, probe_cells
 from methods import Backbone
@@ -21,6 +22,12 @@ class Mine(Explainer):
     def explain(self, images, targets):
         return images[:, 0]
 """
+
+
+@pytest.fixture
+def cnn() -> Backbone:
+    """The tiny CNN, which nobody has looked at."""
+    return tiny_cnn()
 
 
 @pytest.fixture
