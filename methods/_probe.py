@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -221,7 +222,8 @@ def compared(
             return
         change = (output[1:] - output[:1]).float()
         found[name].batched = same(output[:1], first)
-        found[name].answers = {axis: change.norm(dim=axis).cpu() for axis in (1, -1)}
+        squares = {axis: torch.linalg.vecdot(change, change, dim=axis) for axis in (1, -1)}
+        found[name].answers = {axis: square.sqrt().cpu() for axis, square in squares.items()}
 
     with hooked(network, note):
         yield
@@ -310,6 +312,7 @@ def are_apart(meaning: Meaning, answer: Tensor) -> bool:
     return False
 
 
+@cache
 def places(count: int, size: tuple[int, int]) -> tuple[int, int] | None:
     """Rows and columns of `count` square patches of an image, or None if they form no grid of it.
 
@@ -392,6 +395,7 @@ def most_changed(grid: Tensor) -> tuple[Tensor, Tensor]:
     return best // grid.shape[2], best % grid.shape[2]
 
 
+@cache
 def centres() -> tuple[Tensor, Tensor]:
     """Where the middle of the patch is at every position, down and across, in shares."""
     middle = (torch.arange(POSITIONS) + 0.5) / POSITIONS

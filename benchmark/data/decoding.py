@@ -53,13 +53,14 @@ def decoded(batches: Iterable[list[File]], crop: Crop) -> Iterator[Tensor]:
         batch_sampler=_Once(batches),
         num_workers=workers(),
         prefetch_factor=4,
+        collate_fn=_stacked,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # its own, not the one that all draw from
     )
-    try:
-        yield from loader
-    except ValueError as error:  # with the traceback of the worker before its message
-        raise ValueError(str(error).splitlines()[-1].removeprefix("ValueError: ")) from None
+    for batch in loader:
+        if isinstance(batch, str):
+            raise ValueError(batch)
+        yield batch
 
 
 def workers() -> int:
@@ -67,14 +68,28 @@ def workers() -> int:
     return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
-class _Photographs(Dataset[Tensor]):
-    """Files to uint8 images (3, size, size)."""
+def _stacked(images: list[Tensor | str]) -> Tensor | str:
+    """A batch, or what is wrong with the first that cannot be read."""
+    wrong = [image for image in images if isinstance(image, str)]
+    return wrong[0] if wrong else torch.stack([i for i in images if isinstance(i, Tensor)])
+
+
+class _Photographs(Dataset[Tensor | str]):
+    """Files to uint8 images (3, size, size), or to what is wrong with a file.
+
+    An exception in a worker would come with its traceback, and the loader would wait for seconds.
+    """
 
     def __init__(self, crop: Crop) -> None:
         self.crop = crop
 
-    def __getitem__(self, file: File) -> Tensor:
-        path, seed = file
+    def __getitem__(self, file: File) -> Tensor | str:
+        try:
+            return self._read(*file)
+        except ValueError as error:
+            return str(error)
+
+    def _read(self, path: Path, seed: int | None) -> Tensor:
         try:
             with Image.open(path) as image:
                 deep = image.mode.startswith(("I", "F"))
