@@ -804,6 +804,25 @@ def _short(value: object) -> str:
     return str(value)[:24]
 
 
+Scores = Literal["probabilities", "logits"]
+"""What is asked of the network, of the explained class."""
+
+
+def scored(backbone: Backbone, scores: Scores) -> Callable[[Tensor], Tensor]:
+    """What gives the scores (B, K) of images (B, 3, H, W), without gradients.
+
+    Raises:
+        ValueError: unknown scores.
+    """
+    refuse_unless_one_of("scores", scores, Scores)
+    return backbone.probabilities if scores == "probabilities" else torch.no_grad()(backbone)
+
+
+def target_logits(logits: Tensor, targets: Tensor) -> Tensor:
+    """Of logits (B, K) those of the classes (B,)."""
+    return logits.gather(1, targets[:, None])[:, 0]
+
+
 def normalise(maps: Tensor) -> Tensor:
     """Min-max normalise maps (B, h, w), each by itself, to [0, 1]; a constant map becomes 0.
 

@@ -5,12 +5,13 @@ gradient ends at the layer, which gives the same maps in less than half the time
 """
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
-from methods._base import Backbone, Explainer, normalise
+from methods._base import Backbone, Explainer, normalise, target_logits
 
 
 class GradientCAM(Explainer):
@@ -59,11 +60,6 @@ class WeightedCAM(GradientCAM):
         """Weights (B, C) from features and gradients, both (B, C, h, w)."""
 
 
-def target_logits(logits: Tensor, targets: Tensor) -> Tensor:
-    """Of logits (B, K) those of the classes (B,)."""
-    return logits.gather(1, targets[:, None])[:, 0]
-
-
 def features_and_gradients(
     backbone: Backbone,
     layer: str,
@@ -83,13 +79,20 @@ def features_and_gradients(
     Returns:
         Two tensors (B, C, h, w); of tokens, the patches.
     """
-    leaves: list[Tensor] = []
-
-    def leaf(output: Tensor) -> Tensor:
-        leaves.append(output.detach().requires_grad_())
-        return leaves[0].clone()  # what follows may work in place
-
-    with torch.enable_grad(), backbone.changed(layer, leaf):
+    with torch.enable_grad(), begun(backbone, layer) as outputs:
         logits = backbone(images.detach())
-        (gradients,) = torch.autograd.grad(score(logits, targets).sum(), leaves[0])
-    return backbone.grid(leaves[0].detach()), backbone.grid(gradients)
+        (gradients,) = torch.autograd.grad(score(logits, targets).sum(), outputs[0])
+    return backbone.grid(outputs[0].detach()), backbone.grid(gradients)
+
+
+@contextmanager
+def begun(backbone: Backbone, layer: str) -> Iterator[list[Tensor]]:
+    """Within the block, the graph begins at a layer's output, which the list has after a pass."""
+    outputs: list[Tensor] = []
+
+    def begin(output: Tensor) -> Tensor:
+        outputs[:] = [output.detach().requires_grad_()]
+        return outputs[0].clone()  # what follows may work in place
+
+    with backbone.changed(layer, begin):
+        yield outputs

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from methods._base import Backbone, Explainer, normalise, refuse_unless_one_of
+from methods._base import Backbone, Explainer, normalise, refuse_unless_one_of, target_logits
 
 Rule = Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
 """From a ReLU and its inputs to its values, with another gradient; the inputs are left alone."""
@@ -88,9 +88,13 @@ class RectifiedGradient(Explainer):
         pixels = images.detach().clone().requires_grad_()
         with torch.enable_grad(), Replaced(self.backbone, self.rectify):
             logits = self.backbone(pixels)
-        (gradients,) = torch.autograd.grad(logits.gather(1, targets[:, None]).sum(), pixels)
-        found = gradients.abs() if self._sign == "magnitude" else gradients.clamp(min=0)
-        return normalise(found.amax(dim=1).float())
+        (gradients,) = torch.autograd.grad(target_logits(logits, targets).sum(), pixels)
+        return normalise(unsigned(gradients, self._sign).amax(dim=1).float())
+
+
+def unsigned(values: Tensor, sign: Sign) -> Tensor:
+    """Evidence of any sign as evidence that is not negative, see `Sign`."""
+    return values.abs() if sign == "magnitude" else values.clamp(min=0)
 
 
 class Replaced(TorchFunctionMode):

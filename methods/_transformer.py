@@ -1,6 +1,6 @@
 """What the attention explainers need of a vision transformer: its blocks and their attention."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 from torchvision.models import VisionTransformer as TorchvisionTransformer
 from torchvision.models.vision_transformer import EncoderBlock as TorchvisionBlock
 
-from methods._base import Backbone, normalise
+from methods._base import Backbone, Explainer, normalise, target_logits
 from methods._networks import Logits
 
 Change = Callable[[int, Tensor], Tensor]
@@ -170,6 +170,24 @@ def _block(layer: nn.Module, parts: dict[str, Any]) -> Block:
     )
 
 
+class AttentionExplainer(Explainer):
+    """What reads the blocks of a vision transformer of timm or torchvision.
+
+    Args:
+        backbone: a vision transformer.
+
+    Raises:
+        ValueError: the backbone has no such blocks, see `blocks`.
+    """
+
+    kind = "attention"
+    families = frozenset({"transformer"})
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__(backbone)
+        self._depth = len(blocks(backbone))
+
+
 @contextmanager
 def attentions(backbone: Backbone, change: Change | None = None) -> Iterator[list[Tensor]]:
     """Within the block, each block's attention (B, heads, N, N) at the latest forward pass.
@@ -186,17 +204,27 @@ def attentions(backbone: Backbone, change: Change | None = None) -> Iterator[lis
         ValueError: the backbone is no such transformer.
     """
     collected: list[Tensor] = []
-    found = blocks(backbone)
-    before = [vars(block.attention).get("forward") for block in found]
-    try:
-        for index, block in enumerate(found):
-            vars(block.attention)["forward"] = _explicit(index, block, collected, change)
+    own = {
+        block.attention: _explicit(index, block, collected, change)
+        for index, block in enumerate(blocks(backbone))
+    }
+    with computing(own):
         yield collected
+
+
+@contextmanager
+def computing(own: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
+    """Within the block, modules compute what their functions of the same arguments do."""
+    before = {module: vars(module).get("forward") for module in own}
+    try:
+        for module, forward in own.items():
+            vars(module)["forward"] = forward
+        yield
     finally:
-        for block, forward in zip(found, before, strict=True):
-            vars(block.attention).pop("forward", None)
-            if forward is not None:
-                vars(block.attention)["forward"] = forward
+        for module, kept in before.items():
+            vars(module).pop("forward", None)
+            if kept is not None:
+                vars(module)["forward"] = kept
 
 
 def _explicit(
@@ -282,8 +310,7 @@ def attention_gradients(
     """
     with torch.enable_grad(), attentions(backbone) as collected:
         logits = backbone(images.detach())
-        score = logits.gather(1, targets[:, None]).sum()
-        gradients = torch.autograd.grad(score, collected)
+        gradients = torch.autograd.grad(target_logits(logits, targets).sum(), collected)
     return [attention.detach() for attention in collected], list(gradients)
 
 

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from methods._base import Backbone, Explainer, normalise, refuse_unless_one_of
+from methods._base import Backbone, Explainer, normalise, refuse_unless_one_of, target_logits
 from methods._fill import Fill, colour_of
-from methods._rectifiers import Replaced, Sign, refuse_unless_defined
+from methods._rectifiers import Replaced, Sign, refuse_unless_defined, unsigned
 
 
 class DeepLIFT(Explainer):
@@ -55,8 +55,7 @@ class DeepLIFT(Explainer):
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps at the resolution of the image."""
         summed = self.attribute(images, targets).sum(dim=1)
-        found = summed.abs() if self._sign == "magnitude" else summed.clamp(min=0)
-        return normalise(found.float())
+        return normalise(unsigned(summed, self._sign).float())
 
     def attribute(self, images: Tensor, targets: Tensor) -> Tensor:
         """Contributions (B, 3, H, W) of the values of images to their targets' logits."""
@@ -64,7 +63,7 @@ class DeepLIFT(Explainer):
         pixels = images.detach().clone().requires_grad_()
         with torch.enable_grad(), Replaced(self.backbone, rescale, pool):
             logits = self.backbone(torch.cat([pixels, plain]))[: len(images)]
-        (slopes,) = torch.autograd.grad(logits.gather(1, targets[:, None]).sum(), pixels)
+        (slopes,) = torch.autograd.grad(target_logits(logits, targets).sum(), pixels)
         return slopes * (images - plain)
 
 

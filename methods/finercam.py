@@ -2,8 +2,7 @@
 
 from torch import Tensor
 
-from methods._base import Backbone
-from methods._cam import target_logits
+from methods._base import Backbone, target_logits
 from methods.gradcam import GradCAM
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from methods._base import Backbone, Explainer, normalise
+from methods._base import Backbone, Explainer, normalise, target_logits
 
 
 class FullGrad(Explainer):
@@ -67,7 +67,7 @@ class FullGrad(Explainer):
             handles.extend(hook_bias(module, keep) for module in self._layers.values())
             with torch.enable_grad():
                 logits = self.backbone(inputs)
-                score = logits.gather(1, targets[:, None]).sum()
+                score = target_logits(logits, targets).sum()
                 wanted = [inputs, *(output for _, output in ran)]
                 own, *others = torch.autograd.grad(score, wanted, materialize_grads=True)
         finally:

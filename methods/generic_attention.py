@@ -2,11 +2,15 @@
 
 from torch import Tensor
 
-from methods._base import Backbone, Explainer
-from methods._transformer import attention_gradients, blocks, token_maps, weighted_rollout
+from methods._transformer import (
+    AttentionExplainer,
+    attention_gradients,
+    token_maps,
+    weighted_rollout,
+)
 
 
-class GenericAttention(Explainer):
+class GenericAttention(AttentionExplainer):
     """Generic attention explainability, for self-attention: R <- R + mean_h((dy/dA * A)^+) R.
 
     y is the logit of the explained class, R the identity before the first block.
@@ -28,12 +32,6 @@ class GenericAttention(Explainer):
     label = "Generic attention"
     paper = "Chefer et al. 2021, ICCV, arXiv 2103.15679"
     cost = "1 forward, 1 backward"
-    kind = "attention"
-    families = frozenset({"transformer"})
-
-    def __init__(self, backbone: Backbone) -> None:
-        super().__init__(backbone)
-        blocks(backbone)
 
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps on the grid of the patches."""

@@ -4,13 +4,21 @@ import torch
 from captum.attr import KernelShap as CaptumKernelShap
 from torch import Tensor
 
-from methods._base import Backbone, Explainer, image_seeds, refuse_unless_one_of, seeded
+from methods._base import (
+    Backbone,
+    Explainer,
+    Scores,
+    image_seeds,
+    refuse_unless_one_of,
+    scored,
+    seeded,
+)
 from methods._captum import region_maps, superpixels
 from methods._fill import SegmentFill, without_superpixels
 
 
 class KernelShap(Explainer):
-    """Shapley values of superpixels, estimated by a weighted linear regression of the logit.
+    """Shapley values of superpixels, estimated by a weighted linear regression.
 
     Args:
         backbone: the classifier.
@@ -19,6 +27,7 @@ class KernelShap(Explainer):
         seed: of the coalitions, together with the image.
         fill: the colour of a superpixel that is left out: white in the authors' notebook on
             ImageNet; one of methods._fill.Fill, or `segment` for its own mean.
+        scores: what is explained: `probabilities`, as in that notebook, or `logits`.
         batch_size: images through the network at a time.
 
     Example:
@@ -42,6 +51,7 @@ class KernelShap(Explainer):
         segments: int = 49,
         seed: int = 0,
         fill: SegmentFill = "white",
+        scores: Scores = "probabilities",
         batch_size: int = 32,
     ) -> None:
         super().__init__(backbone)
@@ -56,7 +66,7 @@ class KernelShap(Explainer):
         self._fill = fill
         self._seed = seed
         self._batch_size = batch_size
-        self._attribute = CaptumKernelShap(backbone).attribute
+        self._attribute = CaptumKernelShap(scored(backbone, scores)).attribute
 
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps at the resolution of the image."""

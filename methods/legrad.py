@@ -5,14 +5,21 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from methods._base import Backbone, Explainer, refuse_unless_one_of
-from methods._transformer import attentions, blocks, final_norm, head, separated, token_maps
+from methods._base import Backbone, refuse_unless_one_of, target_logits
+from methods._transformer import (
+    AttentionExplainer,
+    attentions,
+    final_norm,
+    head,
+    separated,
+    token_maps,
+)
 
 Pooling = Literal["cls", "mean"]
 """What of a block's output tokens the head reads: the CLS token, or the mean of all tokens."""
 
 
-class LeGrad(Explainer):
+class LeGrad(AttentionExplainer):
     """LeGrad: the mean over blocks, heads and queries of (ds_l / dA_l)^+.
 
     A_l is the attention of block l; its values are not in the map. s_l is the logit that the
@@ -39,14 +46,11 @@ class LeGrad(Explainer):
     label = "LeGrad"
     paper = "Bousselham et al. 2025, ICCV, arXiv 2404.03214"
     cost = "1 forward, 1 backward"
-    kind = "attention"
-    families = frozenset({"transformer"})
 
     def __init__(self, backbone: Backbone, *, pooling: Pooling = "cls") -> None:
         super().__init__(backbone)
         refuse_unless_one_of("pooling", pooling, Pooling)
         self._pooling = pooling
-        blocks(backbone)
 
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps on the grid of the patches."""
@@ -54,7 +58,7 @@ class LeGrad(Explainer):
         with torch.enable_grad(), attentions(backbone) as collected, separated(backbone) as outputs:
             backbone(images.detach())
             logits = torch.stack([self._logits(tokens) for tokens in outputs]).sum(dim=0)
-            gradients = torch.autograd.grad(logits.gather(1, targets[:, None]).sum(), collected)
+            gradients = torch.autograd.grad(target_logits(logits, targets).sum(), collected)
         backbone.passes.backward += len(images)  # which no logit of the backbone has seen
         relevance = [gradient.clamp(min=0).mean(dim=(1, 2)) for gradient in gradients]
         return token_maps(backbone, torch.stack(relevance).mean(dim=0))

@@ -8,10 +8,17 @@ from captum._utils.models.linear_model import SkLearnRidge
 from captum.attr import Lime as CaptumLime
 from torch import Tensor
 
-from methods._base import Backbone, Explainer, image_seeds, refuse_unless_one_of, seeded
+from methods._base import (
+    Backbone,
+    Explainer,
+    Scores,
+    image_seeds,
+    refuse_unless_one_of,
+    scored,
+    seeded,
+)
 from methods._captum import region_maps, superpixels
 from methods._fill import SegmentFill, without_superpixels
-from methods.rise import Scores
 
 KERNEL_WIDTH = 0.25
 """Of the exponential kernel on the cosine distance, as in the authors' package."""
@@ -64,13 +71,12 @@ class Lime(Explainer):
             )
         self._samples = samples
         self._segments = segments
-        refuse_unless_one_of("scores", scores, Scores)
         refuse_unless_one_of("fill", fill, SegmentFill)
         self._fill = fill
         self._seed = seed
         self._batch_size = batch_size
         ridge = SkLearnRidge(alpha=1.0)
-        asked = backbone.probabilities if scores == "probabilities" else backbone
+        asked = scored(backbone, scores)
         self._attribute = CaptumLime(asked, ridge, similarity_func=similarity).attribute
 
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:

@@ -3,11 +3,10 @@
 import torch
 from torch import Tensor
 
-from methods._base import Backbone, Explainer
-from methods._transformer import attentions, blocks, token_maps
+from methods._transformer import AttentionExplainer, attentions, token_maps
 
 
-class RawAttention(Explainer):
+class RawAttention(AttentionExplainer):
     """Raw attention: the row of the CLS token in the last block's attention, mean over heads.
 
     It reads no logit: the map is the same for every class.
@@ -29,12 +28,6 @@ class RawAttention(Explainer):
     label = "Raw attention"
     paper = "Chefer et al. 2021, CVPR, arXiv 2012.09838 (there a baseline)"
     cost = "1 forward"
-    kind = "attention"
-    families = frozenset({"transformer"})
-
-    def __init__(self, backbone: Backbone) -> None:
-        super().__init__(backbone)
-        blocks(backbone)
 
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps on the grid of the patches, whatever the targets."""

@@ -1,18 +1,14 @@
 """RISE: the mean of random masks, weighted by the score of the masked image."""
 
 import math
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from methods._base import Backbone, Explainer, normalise, refuse_unless_one_of
+from methods._base import Backbone, Explainer, Scores, normalise, scored
 from methods._fill import Fill, colour_of
 from methods._inputs import exact_device
-
-Scores = Literal["probabilities", "logits"]
-"""What weights a mask: those of the explained class."""
 
 
 class RISE(Explainer):
@@ -62,13 +58,12 @@ class RISE(Explainer):
                 f"masks is {masks}, cells {cells}, probability {probability}: expected at least "
                 "1, at least 1, and a probability between 0 and 1"
             )
-        refuse_unless_one_of("scores", scores, Scores)
         generator = torch.Generator().manual_seed(seed)
         self._grids = (torch.rand(masks, cells, cells, generator=generator) < probability).float()
         self._shifts = torch.rand(masks, 2, generator=generator)
         self._probability = probability
         self._batch_size = batch_size
-        self._scores = scores
+        self._score = scored(backbone, scores)
         self._colour = colour_of(backbone, fill)
 
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
@@ -83,14 +78,6 @@ class RISE(Explainer):
                 sums[index] += torch.einsum("n,nhw->hw", scores, masks).to(where)
         means = sums / (len(self._grids) * self._probability)
         return normalise(means.float().to(images.device))
-
-    def _score(self, masked: Tensor) -> Tensor:
-        """The scores (n, K) of masked images (n, 3, H, W)."""
-        if self._scores == "probabilities":
-            return self.backbone.probabilities(masked)
-        with torch.no_grad():
-            logits: Tensor = self.backbone(masked)
-        return logits
 
     def masks(self, start: int, stop: int, size: tuple[int, int] | torch.Size) -> Tensor:
         """Masks `start` to `stop`, (n, H, W) in [0, 1]: grids enlarged and cropped at random."""

@@ -3,11 +3,10 @@
 import torch
 from torch import Tensor
 
-from methods._base import Backbone, Explainer
-from methods._transformer import attentions, blocks, rolled_out, token_maps
+from methods._transformer import AttentionExplainer, attentions, rolled_out, token_maps
 
 
-class Rollout(Explainer):
+class Rollout(AttentionExplainer):
     """Attention rollout: the mean over heads, half of it identity, multiplied over the blocks.
 
     It reads no logit: the map is the same for every class.
@@ -29,12 +28,6 @@ class Rollout(Explainer):
     label = "Attention rollout"
     paper = "Abnar & Zuidema 2020, ACL, arXiv 2005.00928"
     cost = "1 forward"
-    kind = "attention"
-    families = frozenset({"transformer"})
-
-    def __init__(self, backbone: Backbone) -> None:
-        super().__init__(backbone)
-        blocks(backbone)
 
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps on the grid of the patches, whatever the targets."""

@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from methods._base import Backbone, Explainer
+from methods._base import Backbone
 from methods._inputs import exact_device
 from methods._transformer import (
+    AttentionExplainer,
     Block,
     attention_gradients,
     blocks,
@@ -24,7 +25,7 @@ EPSILON = 1e-9
 """Added to the magnitude of every denominator."""
 
 
-class TransformerLRP(Explainer):
+class TransformerLRP(AttentionExplainer):
     """Layer-wise relevance of attention, weighted by its gradient and multiplied over the blocks.
 
     A map is the CLS row of the product of 1 + mean_h((dy/dA * R_A)^+) over the blocks, y being
@@ -67,15 +68,12 @@ class TransformerLRP(Explainer):
     label = "Transformer LRP"
     paper = "Chefer et al. 2021, CVPR, arXiv 2012.09838"
     cost = "1 forward, 1 backward"
-    kind = "attention"
-    families = frozenset({"transformer"})
 
     def __init__(self, backbone: Backbone, *, start_layer: int = 0) -> None:
         super().__init__(backbone)
-        depth = len(blocks(backbone))
-        if not 0 <= start_layer < depth:
+        if not 0 <= start_layer < self._depth:
             raise ValueError(
-                f"start_layer is {start_layer}: expected a block from 0 to {depth - 1}"
+                f"start_layer is {start_layer}: expected a block from 0 to {self._depth - 1}"
             )
         self._start_layer = start_layer
 

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -48,6 +49,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "iia": {"image_steps": 2, "layer_steps": 2},
     "kernel_shap": {"samples": 8, "segments": 4},
     "lime": {"samples": 8, "segments": 4},
+    "opticam": {"steps": 2},
 }
 """Settings that show as well as others whether an explainer works."""
 
@@ -60,25 +62,43 @@ def main() -> None:
         nargs="*",
         help="try these alone, see `python -m benchmark layers`; other rows stay",
     )
-    names = parser.parse_args().names or TRIED
-    rows = [row for name in tqdm(names, unit="network", disable=None) for row in tried(name)]
+    parser.add_argument(
+        "--explainers", nargs="+", metavar="NAME", help="try these alone; rows of others stay"
+    )
+    given = parser.parse_args()
+    chosen = given.explainers or methods.names()
+    names = given.names or TRIED
+    rows = [
+        row for name in tqdm(names, unit="network", disable=None) for row in tried(name, chosen)
+    ]
     table = pd.DataFrame(rows)
-    if names is not TRIED and EXPLAINERS.is_file():
-        table = among(results.read_table(EXPLAINERS).fillna(""), table)
+    if (given.names or given.explainers) and EXPLAINERS.is_file():
+        table = among(results.read_table(EXPLAINERS).fillna(""), table, given.explainers)
     results.write_csv(EXPLAINERS, table)
     write(NETWORKS / "networks", summary(table))
     print((NETWORKS / "networks.md").read_text())
 
 
-def among(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """A table with the rows of the networks that were tried again in their place, or at its end."""
+def among(
+    table: pd.DataFrame, rows: pd.DataFrame, explainers: Sequence[str] | None
+) -> pd.DataFrame:
+    """A table with what was tried again in the place of what it said; new networks last.
+
+    Args:
+        table: as it was.
+        rows: of the networks that were tried.
+        explainers: what of these networks was tried; None for all.
+    """
     order = list(dict.fromkeys([*table["network"], *rows["network"]]))
-    others = table[~table["network"].isin(rows["network"])]
-    blocks = dict(iter(pd.concat([others, rows]).groupby("network", sort=False)))
+    again = table["network"].isin(rows["network"])
+    if explainers is not None:
+        again &= table["explainer"].isin(explainers)
+    joined = pd.concat([table[~again], rows]).sort_values("explainer", kind="stable")
+    blocks = dict(iter(joined.groupby("network", sort=False)))
     return pd.concat([blocks[name] for name in order], ignore_index=True)
 
 
-def tried(name: str) -> list[dict[str, str]]:
+def tried(name: str, explainers: Sequence[str]) -> list[dict[str, str]]:
     """A row an explainer: columns network, layers, explainer and result (WORKS, or why not)."""
     try:
         spec = suggest(name)
@@ -86,7 +106,7 @@ def tried(name: str) -> list[dict[str, str]]:
     except ValueError as error:
         return [{"network": name, "layers": "", "explainer": "", "result": one_line(error)}]
     common = {"network": name, "layers": ", ".join(spec.taps)}
-    found = [n for n in methods.names() if network.family in methods.load(n).families]
+    found = [n for n in explainers if network.family in methods.load(n).families]
     return [common | {"explainer": n, "result": attempt(n, network)} for n in found]
 
 

@@ -1,6 +1,7 @@
 """The CAM family against pytorch-grad-cam and captum, and against loops of one image a time."""
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ import timm
 import torch
 import torch.nn.functional as F
 from captum.attr import LayerGradCam
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputReST, ClassifierOutputTarget
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import methods
 from methods import Backbone, wrap
@@ -22,8 +24,11 @@ from methods.finercam import FinerCAM
 from methods.fullgrad import FullGrad, bias, hook_bias
 from methods.fullgrad import channels as of_channels
 from methods.gradcam import GradCAM
+from methods.gradcampp import GradCAMPlusPlus
 from methods.layercam import LayerCAM
+from methods.refinecam import RefineCAM
 from methods.scorecam import ScoreCAM
+from methods.shapleycam import ShapleyCAM
 from metrics import Maps
 from metrics.confidence import Confidence
 
@@ -109,6 +114,78 @@ def test_finercam_is_the_librarys(
 def test_finercam_is_the_librarys_on_tokens(vit: Backbone, pixels: Tensor) -> None:
     maps = normalise(resized(FinerCAM(vit)(pixels, TARGETS), 32))
     assert torch.allclose(maps, librarys_finer(vit, pixels, TARGETS, 1.0), atol=1e-4)
+
+
+def librarys_shapley(backbone: Backbone, images: Tensor, targets: Tensor) -> Tensor:
+    """Maps (B, H, W) of pytorch-grad-cam with its paper's score, one image a call."""
+    layers = [backbone.layer(backbone.cam_layer)]
+    with (
+        sdpa_kernel(SDPBackend.MATH),
+        pytorch_grad_cam.ShapleyCAM(backbone, layers, reshape_transform=backbone.grid) as cam,
+    ):
+        maps = [
+            cam(image[None].clone().requires_grad_(), [ClassifierOutputReST(int(target))])
+            for image, target in zip(images, targets, strict=True)
+        ]
+    return torch.from_numpy(np.concatenate(maps))
+
+
+def test_shapleycam_is_the_librarys(lite0: Backbone, photographs: tuple[Tensor, Tensor]) -> None:
+    images, targets = photographs[0][:2], photographs[1][:2] + 1  # less sure than of the label
+    maps = ShapleyCAM(lite0)(images, targets)
+    expected = librarys_shapley(lite0, images, targets)
+    assert torch.allclose(normalise(resized(maps, 224)), expected, atol=1e-4)
+    assert not torch.allclose(GradCAM(lite0)(images, targets), maps, atol=0.01)
+
+
+def test_shapleycam_on_tokens_by_differences(vit: Backbone, pixels: Tensor) -> None:
+    """The Hessian times the features is how the gradient changes along them.
+
+    pytorch-grad-cam takes no tokens here.
+    """
+    vit.double()
+    pixels, explainer, step = pixels.double(), ShapleyCAM(vit.double()), 1e-4
+    with torch.no_grad(), vit.tap([vit.cam_layer]) as outputs:
+        vit(pixels)
+    features = outputs[vit.cam_layer]
+
+    def gradient(factor: float) -> Tensor:
+        own = (factor * features).requires_grad_()
+        with vit.changed(vit.cam_layer, lambda _output: own.clone()):
+            score = explainer.score(vit(pixels), TARGETS).sum()
+        return torch.autograd.grad(score, own)[0]
+
+    product = (gradient(1 + step) - gradient(1 - step)) / (2 * step)
+    weights = vit.grid(gradient(1.0) - product / 2).mean(dim=(2, 3), keepdim=True)
+    expected = normalise((weights * vit.grid(features)).sum(dim=1).relu())
+    assert torch.allclose(explainer.explain(pixels, TARGETS).double(), expected, atol=1e-5)
+
+
+def librarys_refined(backbone: Backbone, layers: Sequence[str], images: Tensor) -> Tensor:
+    """Maps (B, H, W) of pytorch-grad-cam."""
+    chosen = [backbone.layer(name) for name in layers]
+    cam = pytorch_grad_cam.RefineCAM(backbone, chosen, reshape_transform=backbone.grid)
+    given = [ClassifierOutputTarget(int(target)) for target in TARGETS]
+    return torch.from_numpy(cam(images.clone().requires_grad_(), given))
+
+
+@pytest.mark.parametrize("layers", [None, ["0", "2"]])
+def test_refinecam_is_the_librarys(layers: list[str] | None, cnn: Backbone, pixels: Tensor) -> None:
+    expected = librarys_refined(cnn, layers or cnn.taps, pixels)
+    assert torch.allclose(RefineCAM(cnn, layers=layers)(pixels, TARGETS), expected, atol=1e-4)
+
+
+def test_refinecam_is_the_librarys_on_tokens(vit: Backbone, pixels: Tensor) -> None:
+    expected = librarys_refined(vit, vit.taps, pixels)
+    assert torch.allclose(RefineCAM(vit)(pixels, TARGETS), expected, atol=1e-4)
+
+
+def test_refinecam_of_one_layer_is_gradcampp(cnn: Backbone, pixels: Tensor) -> None:
+    found = RefineCAM(cnn, layers=["1"])(pixels, TARGETS)
+    expected = GradCAMPlusPlus(cnn, layer="1")(pixels, TARGETS)
+    assert torch.allclose(found, normalise(resized(expected, 32)), atol=1e-5)
+    with pytest.raises(ValueError, match=r"layers is \[\]: expected one or more"):
+        RefineCAM(cnn, layers=[])
 
 
 def test_finercams_score_by_hand(cnn: Backbone) -> None:

@@ -165,7 +165,9 @@ def test_kernel_shap_is_the_shapley_value(images: Tensor) -> None:
             for chosen in combinations(others, size):
                 gain = value({*chosen, player}) - value(set(chosen))
                 shapley[player] += weights[size] * gain
-    maps = KernelShap(backbone, samples=5000, segments=4)(images[:1], torch.tensor([0]))
+    maps = KernelShap(backbone, samples=5000, segments=4, scores="logits")(
+        images[:1], torch.tensor([0])
+    )
     expected = torch.from_numpy(shapley).float()[labels]
     assert torch.allclose(maps, normalise(expected[None]), atol=0.05)
 
@@ -175,15 +177,17 @@ def test_kernel_shap_and_lime_of_a_linear_network(linear: Backbone, images: Tens
     parts = (images[0] * WEIGHTS).sum(dim=0)
     exact = torch.stack([parts[labels == i].sum() for i in range(int(labels.max()) + 1)])
     target = torch.tensor([0])
-    shap = KernelShap(linear, samples=200, segments=4, fill="black")(images[:1], target)
+    plain: dict[str, Any] = {"segments": 4, "scores": "logits", "fill": "black"}
+    shap = KernelShap(linear, samples=200, **plain)(images[:1], target)
     assert torch.allclose(shap, normalise(exact[labels][None]), atol=1e-3)
-    lime = Lime(linear, samples=400, segments=4, scores="logits", fill="black")(images[:1], target)
+    lime = Lime(linear, samples=400, **plain)(images[:1], target)
     assert torch.allclose(lime, normalise(exact[labels][None]), atol=0.1)
     order = torch.stack([lime[0][labels == i].mean() for i in range(len(exact))]).argsort()
     assert torch.equal(order, exact.argsort())
 
 
-def test_lime_explains_the_probability(images: Tensor) -> None:
+@pytest.mark.parametrize("cls", [KernelShap, Lime])
+def test_they_explain_the_probability(cls: type[KernelShap | Lime], images: Tensor) -> None:
     """Of two classes with the logits y and 0 that is the sigmoid of y."""
 
     def logit(x: Tensor) -> Tensor:
@@ -191,10 +195,10 @@ def test_lime_explains_the_probability(images: Tensor) -> None:
 
     settings: dict[str, Any] = {"samples": 60, "segments": 6, "fill": "black"}
     target = torch.tensor([0])
-    maps = Lime(network(logit), **settings)(images[:1], target)
-    of_sigmoid = Lime(network(lambda x: logit(x).sigmoid()), scores="logits", **settings)
+    maps = cls(network(logit), **settings)(images[:1], target)
+    of_sigmoid = cls(network(lambda x: logit(x).sigmoid()), scores="logits", **settings)
     assert torch.allclose(maps, of_sigmoid(images[:1], target), atol=1e-5)
-    plain = Lime(network(logit), scores="logits", **settings)(images[:1], target)
+    plain = cls(network(logit), scores="logits", **settings)(images[:1], target)
     assert not torch.allclose(maps, plain, atol=1e-3)
 
 

@@ -34,6 +34,7 @@ FAST: dict[str, dict[str, Any]] = {
     "occlusion": {"window": 16, "stride": 16},
     "kernel_shap": {"samples": 12, "segments": 6},
     "lime": {"samples": 12, "segments": 6},
+    "opticam": {"steps": 3},
 }
 """Settings that keep the test short; other explainers run with their defaults."""
 
@@ -286,12 +287,13 @@ def test_an_odd_network_is_explained_or_refused_in_one_line(
 READS_LAYERS = {
     *("ttame", "tame", "lcam_img", "lcam_fm", "ttame_untrained", "gradcam", "gradcampp"),
     *("xgradcam", "layercam", "hirescam", "finercam", "eigencam", "scorecam", "ablationcam", "iia"),
+    *("shapleycam", "refinecam", "opticam"),
 }
 """With them whatever is derived from GradientCAM."""
 
 READS_CLS = {
     *("ttame", "ttame_untrained", "rollout", "generic_attention", "transformer_lrp", "iia"),
-    *("raw_attention", "legrad"),
+    *("raw_attention", "legrad", "attnlrp"),
 }
 REASONS = {
     "twice": "it runs 2 times a forward pass",

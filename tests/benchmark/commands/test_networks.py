@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+import methods
 from benchmark.commands import networks
 from benchmark.core import results
 
@@ -24,7 +25,7 @@ TABLE = pd.DataFrame(
 def test_the_table_says_what_a_network_does(name: str) -> None:
     table = results.read_table(networks.EXPLAINERS).fillna("")
     expected = table[table["network"] == name].to_dict("records")
-    assert networks.tried(name) == expected
+    assert networks.tried(name, methods.names()) == expected
 
 
 def test_every_network_of_the_table_is_tried_and_none_fails() -> None:
@@ -37,8 +38,10 @@ def test_every_network_of_the_table_is_tried_and_none_fails() -> None:
 
 def test_rows_of_a_network_that_is_tried_again_are_replaced() -> None:
     again = pd.DataFrame([("c", "", "", "new"), ("a", "y", "e", "works")], columns=TABLE.columns)
-    found = networks.among(TABLE, again).to_dict("split")["data"]
+    found = networks.among(TABLE, again, None).to_dict("split")["data"]
     assert found == [["a", "y", "e", "works"], ["b", "", "", "none of it"], ["c", "", "", "new"]]
+    found = networks.among(TABLE, again[1:], ["e"]).to_dict("split")["data"]
+    assert found == [["a", "y", "e", "works"], ["a", "x", "f", "no"], ["b", "", "", "none of it"]]
 
 
 def test_reasons_are_gathered() -> None:

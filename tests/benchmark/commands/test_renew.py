@@ -50,6 +50,10 @@ def edit(folder: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
+pytestmark = pytest.mark.xdist_group("renew")
+"""One worker trains, once."""
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A git clone of the suite in which T-TAME and its study have been trained."""
