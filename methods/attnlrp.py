@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from timm.layers.patch_embed import PatchEmbed
 from torch import Tensor, nn
 
 from methods._base import Backbone, normalise, target_logits
@@ -29,11 +30,12 @@ class AttnLRP(AttentionExplainer):
         backbone: a vision transformer.
         gamma: how much more the MLPs' weights count that agree in sign with their outputs, the
             gamma rule; 0 is the epsilon rule. Its authors look for the best value of each network
-            on a grid from 0 to 1.
+            on a grid from 0 to 1, and for one of the patch embedding, which here follows the
+            epsilon rule, like the head.
 
     Raises:
-        ValueError: the backbone has no such blocks, see methods._transformer.blocks; or gamma is
-            negative.
+        ValueError: the backbone has no such blocks, see methods._transformer.blocks, or a stem
+            that is more than a convolution; or gamma is negative.
 
     Example:
         >>> import torch
@@ -52,6 +54,7 @@ class AttnLRP(AttentionExplainer):
         if not gamma >= 0:
             raise ValueError(f"gamma is {gamma}: expected 0 or more")
         self._gamma = gamma
+        refuse_stem(backbone)
 
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
         """See Explainer: maps on the grid of the patches; what is negative is cut off."""
@@ -67,7 +70,23 @@ class AttnLRP(AttentionExplainer):
         with torch.enable_grad(), computing(rules(self.backbone, self._gamma)):
             score = target_logits(self.backbone(pixels), targets).sum()
             (gradients,) = torch.autograd.grad(score, pixels)
-        return gradients * (images - self.backbone.mean)
+        return gradients * (images.detach() - self.backbone.mean)
+
+
+def refuse_stem(backbone: Backbone) -> None:
+    """Refuse a transformer whose patches are more than linear functions of their pixels.
+
+    Raises:
+        ValueError: names the backbone, and what makes its patches.
+    """
+    network: Any = backbone.network
+    timm = hasattr(network, "patch_embed")
+    stem = network.patch_embed if timm else network.conv_proj
+    if type(stem) is not (PatchEmbed if timm else nn.Conv2d):
+        raise ValueError(
+            f"backbone {backbone.name!r} makes patches by a {type(stem).__name__}: expected one "
+            "convolution; put this explainer into the backbone's `skip`"
+        )
 
 
 def rules(backbone: Backbone, gamma: float) -> dict[nn.Module, Callable[..., Any]]:
@@ -145,9 +164,10 @@ class _Gamma(torch.autograd.Function):
         found = torch.zeros_like(inputs)
         for sign in (1, -1):
             agreeing, other = (more, less) if sign > 0 else (less, more)
-            total = F.linear(up, agreeing) + F.linear(down, other)
+            grown = F.linear(up, agreeing - weight) + F.linear(down, other - weight)
             if bias is not None:
-                total = total + bias + ctx.gamma * (sign * bias).clamp(min=0) * sign
+                grown = grown + ctx.gamma * (sign * bias).clamp(min=0) * sign
+            total = outputs + grown  # both of that sign: nothing cancels
             share = torch.where(outputs * sign > 0, gradients[0] * outputs / total, 0.0)
             found += torch.where(inputs > 0, share @ agreeing, share @ other)
         return found, None, None, None

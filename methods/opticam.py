@@ -11,10 +11,11 @@ from methods._fill import Fill, colour_of
 class OptiCAM(Explainer):
     """Opti-CAM: sum_c softmax(u)_c A_c^+, with the u for which the masked image's logit is largest.
 
-    A^+ are the features of the CAM layer without what is negative. The map, resized to the image
-    and min-max normalised, is the mask. Adam starts at equal weights. Images are optimised one by
-    one; the authors' code stops a batch early if its summed loss stands still, which would make
-    maps depend on the images beside them and is left out.
+    A^+ are the features of the CAM layer without what is negative, as in the authors' code; the
+    paper leaves it in on transformers. The map, resized to the image and min-max normalised, is the
+    mask. Adam starts at equal weights. Images are optimised one by one; the authors' code stops a
+    batch early if its summed loss stands still, which would make maps depend on the images beside
+    them and is left out.
 
     Args:
         backbone: the classifier.

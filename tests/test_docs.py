@@ -82,8 +82,9 @@ def test_options_of_commands_exist(
     assert {"compare", "new", "layers", "verify"} <= wanted.keys()
     for name, options in wanted.items():
         monkeypatch.setattr(sys, "argv", ["benchmark", name, "--help"])
-        with pytest.raises(SystemExit):
+        with pytest.raises(SystemExit) as stopped:
             runpy.run_module("benchmark", run_name="__main__", alter_sys=True)
+        assert stopped.value.code in (None, 0), name
         said = capsys.readouterr().out
         for option in options:
             assert option in said, f"{name} {option}"

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,9 @@ NETWORKS = results.RESULTS / "networks"
 EXPLAINERS = NETWORKS / "explainers.csv"
 
 WORKS = "works"
+
+COLUMNS = ["network", "layers", "explainer", "result"]
+"""Of the table; the result is WORKS, or why not."""
 
 TRIED = (
     *("resnet18", "resnetv2_50", "res2net50_26w_4s", "skresnet18", "seresnet50", "vgg11_bn"),
@@ -67,11 +71,16 @@ def main() -> None:
     )
     given = parser.parse_args()
     chosen = given.explainers or methods.names()
+    try:
+        for name in chosen:
+            methods.load(name)
+    except ValueError as error:
+        sys.exit(f"networks: {error}")
     names = given.names or TRIED
     rows = [
         row for name in tqdm(names, unit="network", disable=None) for row in tried(name, chosen)
     ]
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(rows, columns=COLUMNS)
     if (given.names or given.explainers) and EXPLAINERS.is_file():
         table = among(results.read_table(EXPLAINERS).fillna(""), table, given.explainers)
     results.write_csv(EXPLAINERS, table)
@@ -92,14 +101,15 @@ def among(
     order = list(dict.fromkeys([*table["network"], *rows["network"]]))
     again = table["network"].isin(rows["network"])
     if explainers is not None:
-        again &= table["explainer"].isin(explainers)
+        nothing = table["network"].isin(rows.loc[rows["explainer"] == "", "network"])
+        again &= table["explainer"].isin([*explainers, ""]) | nothing
     joined = pd.concat([table[~again], rows]).sort_values("explainer", kind="stable")
     blocks = dict(iter(joined.groupby("network", sort=False)))
     return pd.concat([blocks[name] for name in order], ignore_index=True)
 
 
 def tried(name: str, explainers: Sequence[str]) -> list[dict[str, str]]:
-    """A row an explainer: columns network, layers, explainer and result (WORKS, or why not)."""
+    """A row an explainer, see COLUMNS; of a network that cannot be built one, of no explainer."""
     try:
         spec = suggest(name)
         network = random_backbone(name, spec)

@@ -2,9 +2,12 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
+from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer_hybrid import HybridEmbed
 from torch import Tensor, nn
 
 from methods import Backbone
@@ -131,6 +134,8 @@ def test_relevance_sums_to_half_of_the_logit(gamma: float, vit: Backbone, pixels
 def test_its_rules_change_no_logit_and_leave_no_trace(vit: Backbone, pixels: Tensor) -> None:
     expected = vit(pixels)
     for gamma in (0.0, 0.25):
+        with computing(rules(vit, gamma)):
+            assert torch.allclose(vit(pixels), expected, atol=1e-5)
         AttnLRP(vit, gamma=gamma)(pixels, TARGETS)
         assert torch.equal(vit(pixels), expected)
 
@@ -141,6 +146,36 @@ def test_a_map_is_the_relevance_of_each_patch(vit: Backbone, pixels: Tensor) -> 
     patches = summed.unflatten(2, (4, 8)).unflatten(1, (4, 8)).sum(dim=(2, 4)).relu()
     low, high = patches.amin(dim=(1, 2), keepdim=True), patches.amax(dim=(1, 2), keepdim=True)
     assert torch.allclose(explainer(pixels, TARGETS), (patches - low) / (high - low), atol=1e-5)
+
+
+def test_images_may_require_gradients(vit: Backbone, pixels: Tensor) -> None:
+    expected = AttnLRP(vit)(pixels, TARGETS)
+    maps = AttnLRP(vit)(pixels.clone().requires_grad_(), TARGETS)
+    assert not maps.requires_grad
+    assert torch.equal(maps, expected)
+
+
+def test_half_precision_with_gamma_gives_maps(vit: Backbone, pixels: Tensor) -> None:
+    expected = AttnLRP(vit, gamma=0.01).attribute(pixels, TARGETS)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = AttnLRP(vit, gamma=0.01).attribute(pixels, TARGETS)
+    assert float((found - expected).norm() / expected.norm()) < 0.2
+
+
+def test_a_stem_of_several_layers_is_refused() -> None:
+    stem = nn.Conv2d(3, 4, 1)
+    stem.num_features = 4  # type: ignore[assignment]
+    network = VisionTransformer(
+        img_size=32, patch_size=8, embed_dim=12, depth=1, num_heads=2, num_classes=5,
+        embed_layer=partial(HybridEmbed, backbone=stem, feature_size=(32, 32)),
+    )  # fmt: skip
+    taps = ["blocks.0.norm1"]
+    backbone = Backbone(
+        network, name="hybrid", mean=[0.5] * 3, std=[0.5] * 3, size=32, classes=5, taps=taps,
+        cam_layer=taps[0], prefix_tokens=1,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="'hybrid' makes patches by a HybridEmbed: expected one"):
+        AttnLRP(backbone)
 
 
 def test_gamma_is_not_negative(vit: Backbone) -> None:

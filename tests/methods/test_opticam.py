@@ -85,6 +85,11 @@ def test_the_fill_lies_under_the_mask(cnn: Backbone, pixels: Tensor) -> None:
     assert not torch.allclose(black, mean, atol=0.01)
 
 
+def test_it_costs_what_it_says(cnn: Backbone, pixels: Tensor) -> None:
+    OptiCAM(cnn, steps=4)(pixels, TARGETS)
+    assert (cnn.passes.forward, cnn.passes.backward) == (3 * 5, 3 * 4)
+
+
 def test_equal_features_make_no_mask() -> None:
     """A constant map says nothing, and keeps nothing."""
     mask = masked_by(torch.zeros(2), torch.ones(2, 4, 4), torch.Size([8, 8]))

@@ -19,6 +19,7 @@ from benchmark.engine.promises import PROMISES, Case
 from methods import Backbone, Explainer, Passes
 from methods._base import normalise
 from methods._transformer import attention_gradients, attentions, blocks, recorded, rolled_out
+from methods.attnlrp import AttnLRP
 from methods.generic_attention import GenericAttention
 from methods.legrad import LeGrad, Pooling
 from methods.raw_attention import RawAttention
@@ -33,7 +34,7 @@ from methods.transformer_lrp import (
 
 TARGETS = torch.tensor([0, 3, 1])
 EXPLAINERS: list[type[Explainer]] = [
-    Rollout, RawAttention, GenericAttention, TransformerLRP, LeGrad
+    Rollout, RawAttention, GenericAttention, TransformerLRP, LeGrad, AttnLRP
 ]  # fmt: skip
 SIDE = 32
 

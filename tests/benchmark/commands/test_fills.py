@@ -135,6 +135,7 @@ def test_which_explainers_have_fills(settings: Params) -> None:
     assert {name: own for name, own in found.items() if own} == {
         "rise": ["mean", "black", "white"],
         "scorecam": ["mean", "black", "white"],
+        "opticam": ["black", "mean", "white"],
         "occlusion": ["mean", "black", "white"],
         "lime": ["segment", "mean", "black", "white"],
         "kernel_shap": ["white", "segment", "mean", "black"],

@@ -40,8 +40,20 @@ def test_rows_of_a_network_that_is_tried_again_are_replaced() -> None:
     again = pd.DataFrame([("c", "", "", "new"), ("a", "y", "e", "works")], columns=TABLE.columns)
     found = networks.among(TABLE, again, None).to_dict("split")["data"]
     assert found == [["a", "y", "e", "works"], ["b", "", "", "none of it"], ["c", "", "", "new"]]
-    found = networks.among(TABLE, again[1:], ["e"]).to_dict("split")["data"]
-    assert found == [["a", "y", "e", "works"], ["a", "x", "f", "no"], ["b", "", "", "none of it"]]
+    again.loc[2] = ["b", "", "", "still none"]
+    found = networks.among(TABLE, again, ["e"]).to_dict("split")["data"]
+    own = [["a", "y", "e", "works"], ["a", "x", "f", "no"]]
+    assert found == [*own, ["b", "", "", "still none"], ["c", "", "", "new"]]
+    lost = pd.DataFrame([("a", "", "", "gone"), ("b", "z", "e", "works")], columns=TABLE.columns)
+    found = networks.among(TABLE, lost, ["e"]).to_dict("split")["data"]
+    assert found == [["a", "", "", "gone"], ["b", "z", "e", "works"]]
+
+
+def test_an_explainer_that_does_not_exist_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["networks", "resnet18", "--explainers", "gradcm"])
+    with pytest.raises(SystemExit, match=r"networks: .*gradcm") as stopped:
+        networks.main()
+    assert "\n" not in str(stopped.value)
 
 
 def test_reasons_are_gathered() -> None:
