@@ -5,10 +5,11 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from methods._base import normalise, target_logits
-from methods._cam import GradientCAM, begun
+from methods._cam import begun
+from methods.gradcam import GradCAM
 
 
-class ShapleyCAM(GradientCAM):
+class ShapleyCAM(GradCAM):
     """ShapleyCAM: relu(sum_c w_c A_c), w_c the mean of (g - H A / 2)_c over the places.
 
     A are the features of the CAM layer, g and H gradient and Hessian there of the score y_c +
@@ -45,7 +46,3 @@ class ShapleyCAM(GradientCAM):
     def score(self, logits: Tensor, targets: Tensor) -> Tensor:
         """See GradientCAM: logit and logarithm of the probability."""
         return target_logits(logits, targets) + target_logits(logits.log_softmax(dim=1), targets)
-
-    def combine(self, features: Tensor, gradients: Tensor) -> Tensor:
-        """See GradientCAM: the weighted sum of the channels."""
-        return torch.einsum("bc,bchw->bhw", gradients.mean(dim=(2, 3)), features)

@@ -103,6 +103,15 @@ def run_all(loaded: params.Params, *, timed: bool = True) -> None:
         last.main(loaded)
 
 
+def work_in_copy(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of a folder with a pipeline, which is the present one for a test."""
+    folder = tmp_path / "copied"
+    shutil.copytree(finished, folder, symlinks=True)
+    monkeypatch.chdir(folder)
+    read_memory.cache_clear()
+    return folder
+
+
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -138,11 +147,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def copied(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of it to work in."""
-    folder = tmp_path / "copied"
-    shutil.copytree(finished, folder, symlinks=True)
-    monkeypatch.chdir(folder)
-    read_memory.cache_clear()
-    return folder
+    return work_in_copy(finished, tmp_path, monkeypatch)
 
 
 def test_every_stage_writes_its_results(finished: Path) -> None:

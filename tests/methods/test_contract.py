@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import tiny_cnn, tiny_vit
+from conftest import TINY_BACKBONES
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -62,9 +62,8 @@ def test_promise(
     pixels: Tensor,
 ) -> None:
     tiny = {"cnn": "cnn", "transformer": "vit"}[family]
-    backbone = request.getfixturevalue(tiny)
-    if promise is building_leaves_no_trace:  # nor does it where the network is yet to be probed
-        backbone = {"cnn": tiny_cnn, "transformer": tiny_vit}[family]()
+    unprobed = promise is building_leaves_no_trace  # which would see a trace of the probing
+    backbone = TINY_BACKBONES[tiny]() if unprobed else request.getfixturevalue(tiny)
     promise(case(name, backbone, pixels))
 
 

@@ -1,12 +1,11 @@
 """Cheap explainers come first, and the stages find what they made."""
 
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_pipeline import CNN, small, write_params
+from test_pipeline import CNN, small, work_in_copy, write_params
 
 from benchmark import check
 from benchmark.commands import first
@@ -38,10 +37,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def project(clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """Of a copy of it to work in."""
-    own = tmp_path / "own"
-    shutil.copytree(clone, own, symlinks=True)
-    monkeypatch.chdir(own)
-    read_memory.cache_clear()
+    work_in_copy(clone, tmp_path, monkeypatch)
     return Project(params.load())
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from test_pipeline import CNN, VIT, small, write_params
+from test_pipeline import CNN, VIT, small, work_in_copy, write_params
 
 from benchmark import check, images
 from benchmark.commands import status
@@ -49,11 +49,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def folder(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of it to work in."""
-    own = tmp_path / "own"
-    shutil.copytree(made, own, symlinks=True)
-    monkeypatch.chdir(own)
-    read_memory.cache_clear()
-    return own
+    return work_in_copy(made, tmp_path, monkeypatch)
 
 
 def record(folder: Path, text: str, made: list[Result]) -> None:
