@@ -21,7 +21,7 @@ from methods import Backbone, Passes, TrainableExplainer, build_backbone
 BATCH = 8
 """Images at a time, as in `explain` of the sample."""
 
-CHEAP, DEAR = 8, 2
+CHEAP, DEAR = 8, 1
 """Images that are explained at a time, by explainers of few passes and of many."""
 
 ROUNDS = 2

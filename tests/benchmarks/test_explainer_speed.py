@@ -22,7 +22,7 @@ from methods._base import normalise
 
 PEAK = "tests/benchmarks/peak_memory.py"
 MASKS = 320
-ADDED_ROUNDS = 25
+ADDED_ROUNDS = 15
 BATCH = 32
 
 Photographs = tuple[Tensor, Tensor]
@@ -47,10 +47,8 @@ def peaks(method: str) -> dict[str, float]:
 CAMS = [
     ("gradcam", "GradCAM", "bn2"),
     ("scorecam", "ScoreCAM", "blocks.6"),
-    ("scorecam", "ScoreCAM", "bn2"),
     ("ablationcam", "AblationCAM", "bn2"),
 ]
-
 
 NETWORKS = ["as timm gives it", "as this suite makes it"]
 
@@ -66,25 +64,31 @@ def test_cam(
     layer: str,
     network: str,
 ) -> None:
-    """One photograph, EfficientNet-Lite0; `bn2` has 1,280 channels, `blocks.6` 320."""
+    """One photograph, EfficientNet-Lite0; `bn2` has 1,280 channels, `blocks.6` 320.
+
+    Memory is that of `bn2`.
+    """
     other = as_given("efficientnet_lite0") if network == NETWORKS[0] else lite0
     # the library masks what it is given, here raw pixels
     settings = {"layer": layer} | ({"fill": "black"} if name == "scorecam" else {})
     image, explainer = photographs[0][:1], methods.build(methods.load(name), lite0, settings)
     target = lite0.predict(image)
 
-    def ours() -> Tensor:
-        return explainer(image, target)
+    last: dict[str, Tensor] = {}
 
-    def theirs() -> Tensor:
-        return library_cam(library, other, layer, image, int(target))
+    def ours() -> None:
+        last["ours"] = explainer(image, target)
+
+    def theirs() -> None:
+        last["theirs"] = library_cam(library, other, layer, image, int(target))
 
     channels = lite0.tapped_channels([layer])[0]
-    title = f"{explainer.label}, {channels} channels (`{layer}`); the library with the network "
+    memory = " (memory: 1,280)" if layer != "bn2" else ""
+    title = f"{explainer.label}, {channels} channels{memory}; the library with the network "
     paired(benchmark, "explainers", title + network, ours, theirs, 1)
-    error = (at_size(ours()) - normalise(theirs())).abs().max()
+    error = (at_size(last["ours"]) - normalise(last["theirs"])).abs().max()
     benchmark.extra_info["largest_error"] = float(error)
-    if layer == "bn2" and other is lite0:
+    if other is lite0:
         benchmark.extra_info |= peaks(name)
 
 
@@ -139,12 +143,17 @@ def test_rise(
     target = lite0.predict(image)
     masks = explainer.masks(0, MASKS, image.shape[2:])  # type: ignore[attr-defined]
 
-    def theirs() -> Tensor:
-        return plain_rise(other.probabilities, image, masks, int(target))
+    last: dict[str, Tensor] = {}
+
+    def ours() -> None:
+        last["ours"] = explainer(image, target)
+
+    def theirs() -> None:
+        last["theirs"] = plain_rise(other.probabilities, image, masks, int(target))
 
     name = f"RISE, {MASKS} masks (memory: 4,000); the formula with the network {network}"
-    paired(benchmark, "explainers", name, lambda: explainer(image, target), theirs, 1)
-    error = (explainer(image, target) - normalise(theirs()[None])).abs().max()
+    paired(benchmark, "explainers", name, ours, theirs, 1)
+    error = (last["ours"] - normalise(last["theirs"][None])).abs().max()
     benchmark.extra_info["largest_error"] = float(error)
     if other is lite0:
         benchmark.extra_info |= peaks("rise")
