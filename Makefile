@@ -62,7 +62,7 @@ runtime: $(INSTALLED) ## time every explainer anew, and keep this machine's figu
 runtime-compare: $(INSTALLED) ## what became slower since a commit: make runtime-compare REV=HEAD~1
 	python -m benchmark track compare "$(REV)"
 
-speed: $(INSTALLED) ## compare with other libraries in one run, on an idle machine (ten minutes)
+speed: $(INSTALLED) ## compare with other libraries in one run, on an idle machine (a quarter of an hour)
 	python -m benchmark speed
 	python -m benchmark readme
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from benchmarks.pairing import paired
+from benchmarks.peak_memory import LAYER
 from benchmarks.rivals import as_given, library_cam, plain_rise
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
@@ -83,9 +84,9 @@ def test_cam(
         last["theirs"] = library_cam(library, other, layer, image, int(target))
 
     channels = lite0.tapped_channels([layer])[0]
-    memory = " (memory: 1,280)" if layer != "bn2" else ""
-    title = f"{explainer.label}, {channels} channels{memory}; the library with the network "
-    paired(benchmark, "explainers", title + network, ours, theirs, 1)
+    memory = f", memory: `{LAYER}`" if layer != LAYER else ""
+    title = f"{explainer.label}, {channels} channels (`{layer}`{memory}); the library with the "
+    paired(benchmark, "explainers", f"{title}network {network}", ours, theirs, 1)
     error = (at_size(last["ours"]) - normalise(last["theirs"])).abs().max()
     benchmark.extra_info["largest_error"] = float(error)
     if other is lite0:
